@@ -1,0 +1,1 @@
+"""The launcher's side: config, plan, graph, runners, supervision, commands, reports."""

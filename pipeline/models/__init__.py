@@ -1,0 +1,1 @@
+"""SavedModels made from published weights. Imports nothing else of hublabel."""

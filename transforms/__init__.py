@@ -1,0 +1,1 @@
+"""The workers' side: Beam steps and the pure functions they wire."""

@@ -1,0 +1,132 @@
+"""Part files: their names, their footers, their commit, and which shards they cover.
+
+A part holds the rows of one shard. It is serialised in memory and committed in one step under a name that says
+which shard and generation it is, so a part that exists is whole; its footer says so again for a disk that lied.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+from transforms.records import Shard
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from transforms.storage import Storage
+
+FOLDER = "predictions"
+FOOTER_KEY = b"hublabel"
+_NAME = re.compile(r"^predictions/(\d{5,})/part-(\d{5,})(?:-g(\d{3,}))?\.parquet$")
+
+
+class DamagedPartError(ValueError):
+    """A file with a part's name that is not that part."""
+
+
+@dataclass(frozen=True)
+class PartFooter:
+    """What a part says of itself, in the Parquet footer's key-value metadata under `hublabel`.
+
+    Attributes:
+        plan: fingerprint of the plan the part belongs to.
+        file, row_group, generation: the shard, see `records.Shard`.
+        rows, failed: rows in the part, and how many of them have status `failed`.
+        run: fingerprint of all that decides its labels (model, preprocessing, labels, engine).
+        seconds: thread-seconds by stage (`read`, `decode`, `model`, `write`) that went into it.
+        finished: Unix time of the commit, in seconds.
+    """
+
+    plan: str
+    file: int
+    row_group: int
+    generation: int
+    rows: int
+    failed: int
+    run: str
+    seconds: dict[str, float] = field(default_factory=dict)
+    finished: float = 0.0
+
+
+def part_name(shard: Shard) -> str:
+    """Name of the part of `shard` in its generation, relative to the output."""
+    generation = f"-g{shard.generation:03d}" if shard.generation else ""
+    return f"{FOLDER}/{shard.file:05d}/part-{shard.row_group:05d}{generation}.parquet"
+
+
+def parse_part_name(name: str) -> tuple[int, int, int] | None:
+    """(file, row group, generation) of a part's name; None when it is no part's."""
+    match = _NAME.match(name)
+    return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else None
+
+
+def encode_part(table: pa.Table, footer: PartFooter) -> bytes:
+    """`table` as one Parquet file (zstd) that carries `footer`."""
+    import pyarrow.parquet as pq
+
+    table = table.replace_schema_metadata({FOOTER_KEY: json.dumps(asdict(footer)).encode()})
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", row_group_size=max(1, len(table)))
+    return buffer.getvalue()
+
+
+def read_footer(data_or_path: bytes | str) -> PartFooter:
+    """The footer of a part.
+
+    Raises:
+        DamagedPartError: it is no Parquet file, not one of ours, or its row count belies its footer.
+        FileNotFoundError: there is no such file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    source = pa.BufferReader(data_or_path) if isinstance(data_or_path, bytes) else data_or_path
+    try:
+        metadata = pq.read_metadata(source)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DamagedPartError(f"not a readable Parquet file: {error}") from None
+    try:
+        footer = PartFooter(**json.loads((metadata.metadata or {})[FOOTER_KEY]))
+    except (KeyError, TypeError, ValueError):
+        raise DamagedPartError("not written by hublabel: its footer lacks our metadata") from None
+    if footer.rows != metadata.num_rows:
+        raise DamagedPartError(f"{metadata.num_rows} rows where its footer says {footer.rows}")
+    return footer
+
+
+def part_footer(storage: Storage, name: str) -> PartFooter:
+    """The footer of the part `name`, checked against the name. Raises as `read_footer`."""
+    path = getattr(storage, "path", None)
+    footer = read_footer(path(name) if path else storage.read(name))
+    if parse_part_name(name) != (footer.file, footer.row_group, footer.generation):
+        raise DamagedPartError(f"{name} holds another shard's rows")
+    return footer
+
+
+def list_parts(storage: Storage, file: int) -> Iterator[tuple[int, int, str]]:
+    """(row group, generation, name) of every file named as a part of plan file number `file`."""
+    for name in storage.list(f"{FOLDER}/{file:05d}"):
+        parsed = parse_part_name(name)
+        if parsed is not None:
+            yield parsed[1], parsed[2], name
+
+
+def newest_parts(storage: Storage, file: int) -> dict[int, tuple[int, str]]:
+    """(generation, name) of the newest part of each row group of plan file number `file`."""
+    newest: dict[int, tuple[int, str]] = {}
+    for row_group, generation, name in list_parts(storage, file):
+        if row_group not in newest or generation > newest[row_group][0]:
+            newest[row_group] = (generation, name)
+    return newest
+
+
+def commit_part(storage: Storage, shard: Shard, table: pa.Table, footer: PartFooter) -> bool:
+    """Commit the rows of `shard`; False when another attempt has done so before. First commit wins."""
+    return storage.put_if_absent(part_name(shard), encode_part(table, footer))

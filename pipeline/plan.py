@@ -1,0 +1,335 @@
+"""Input -> plan: which images, in which shards. Streams; memory does not grow with the number of images."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import HublabelError, UsageError
+from pipeline.inputs import TAKES, Input, find_inputs, read_input
+from transforms.plan_reader import plan_file
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PLAN_FOLDER = "plan"
+SHARDS_PER_FILE = 1_000  # a footer costs 235 to 870 bytes a row group, and every worker opens the file
+LEFT_OUT_WORDS = {
+    "blank_line": "blank lines",
+    "folder": "folders",
+    "folder_seen_before": "folders linked twice",
+    "hidden": "hidden",
+    "not_a_file": "not files",
+    "unknown_suffix": "of other suffixes",
+}
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """One Parquet file of a plan; row group i is its shard i.
+
+    Attributes:
+        name: relative to the run's root, such as `plan/plan-00000.parquet`.
+        shards: row groups, 1 .. 1,000.
+        rows: images.
+        shard_size: rows of every shard but the last, which may be shorter.
+        bytes: size of the file.
+    """
+
+    name: str
+    shards: int
+    rows: int
+    shard_size: int
+    bytes: int
+
+    def shard_rows(self, row_group: int) -> int:
+        """Images in one of its shards."""
+        if not 0 <= row_group < self.shards:
+            raise IndexError(f"{self.name} has shards 0 to {self.shards - 1}, not {row_group}")
+        return min(self.shard_size, self.rows - row_group * self.shard_size)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will label.
+
+    Attributes:
+        rows: images, at least 1.
+        shards: all files' row groups.
+        shard_size: rows of every shard but the last.
+        files: in order; their rows are numbered on.
+        fingerprint: sha256 (hex) over the rows' URIs in order; the same images in other shards have the same.
+        left_out: what was met and is no row, counted by reason, such as `hidden` or `blank_line`.
+    """
+
+    rows: int
+    shards: int
+    shard_size: int
+    files: tuple[PlanFile, ...]
+    fingerprint: str
+    left_out: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON or YAML; `from_dict` reads them."""
+        return asdict(self) | {"files": [asdict(file) for file in self.files]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Plan:
+        return cls(**{**values, "files": tuple(PlanFile(**file) for file in values["files"])})
+
+
+def make_plan(
+    paths: str | Sequence[str],
+    root: str | os.PathLike[str],
+    *,
+    batch_size: int,
+    limit: int | None = None,
+    shard_size: int | str = "auto",
+    progress: Callable[[int], None] | None = None,
+) -> Plan:
+    """Finds the images and writes them to `<root>/plan/`, as shards.
+
+    The plan counts once the caller has recorded it; an earlier, unrecorded one is removed first.
+
+    Args:
+        paths: `input.path`: one path or several, whose order is kept.
+        root: the run's output, a local folder; made if it is not there.
+        batch_size: images a model call, >= 1.
+        limit: only the first so many, >= 1.
+        shard_size: images a shard, or `auto` (see `auto_shard_size`).
+        progress: called with the images found so far, now and then; what it raises ends the planning, leaving nothing.
+
+    Raises:
+        UsageError: an input does not exist, is of a kind not supported, or matches nothing.
+        HublabelError: the plan cannot be written.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"input.limit: {limit} is not allowed; it is null or at least 1")
+    if shard_size != "auto" and (not isinstance(shard_size, int) or shard_size < 1):
+        raise UsageError(f"run.shard_size: {shard_size!r} is not allowed; it is auto or at least 1")
+    inputs = find_inputs(paths)
+    left_out: Counter[str] = Counter()
+    batches = _limited(_read_inputs(inputs, left_out, str(root)), limit)
+    size = None if shard_size == "auto" else int(shard_size)
+    return write_plan(batches, Path(root), batch_size=batch_size, shard_size=size, left_out=left_out, progress=progress)
+
+
+def auto_shard_size(rows: int, batch_size: int) -> int:
+    """Images a shard: rows / 200 within 32 .. 1,024; above 20 million rows, rows / 20,000 up to 16,384.
+
+    Rounded up to whole batches. A first commit comes early in small runs, and parts stay few in large ones.
+    """
+    fewest, most, shards = (32, 1_024, 200) if rows <= 20_000_000 else (1_024, 16_384, 20_000)
+    size = min(max(_ceil_div(rows, shards), fewest), most)
+    return _ceil_div(size, batch_size) * batch_size
+
+
+def write_plan(
+    batches: Iterator[pa.RecordBatch],
+    root: Path,
+    *,
+    batch_size: int,
+    shard_size: int | None,
+    left_out: Counter[str],
+    progress: Callable[[int], None] | None = None,
+    first_row: int = 0,
+    first_file: int = 0,
+) -> Plan:
+    """Writes record batches of one schema (`uri: string`, then columns to carry) as the files of a plan.
+
+    Plan files numbered `first_file` and on that are there already were never recorded: they are removed. The new ones
+    are complete and on disk (fsync) before the first gets its name.
+
+    Args:
+        shard_size: images a shard; None for `auto_shard_size`, known only when all rows have been counted.
+        first_row, first_file: where the numbering goes on, when rows are added to a plan.
+
+    Raises:
+        HublabelError: the plan cannot be written.
+    """
+    folder = root / PLAN_FOLDER
+    scratch = root / f"{PLAN_FOLDER}.partial"
+    try:
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        folder.mkdir(exist_ok=True)
+        _remove_unrecorded(folder, first_file)
+        spool = _Spool(scratch / "spool.arrow")
+        spool.fill(batches, progress)
+        size = shard_size or auto_shard_size(spool.rows, batch_size)
+        names = _write_files(spool, scratch, size, first_row, first_file)
+        files = tuple(_publish(scratch / name, folder, spool.rows, index, size) for index, name in enumerate(names))
+        _fsync(folder)
+        _fsync(root)
+    except OSError as error:
+        raise HublabelError(f"output.path: the plan cannot be written to {str(folder)!r}: {error}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    shards = sum(file.shards for file in files)
+    return Plan(spool.rows, shards, size, files, spool.fingerprint, dict(sorted(left_out.items())))
+
+
+def _read_inputs(inputs: Sequence[Input], left_out: Counter[str], skip: str) -> Iterator[pa.RecordBatch]:
+    for source in inputs:
+        rows = 0
+        here: Counter[str] = Counter()
+        for batch in read_input(source, here, skip):
+            rows += batch.num_rows
+            left_out.update(here)
+            here.clear()
+            yield batch
+        left_out.update(here)
+        if not rows:
+            raise UsageError(_nothing_matched(source, left_out))
+
+
+def _nothing_matched(source: Input, left_out: Counter[str]) -> str:
+    what = {"folder": "holds no image", "glob": "matches no file", "text": "holds no line"}[source.kind]
+    counts = ", ".join(f"{count} {LEFT_OUT_WORDS[reason]}" for reason, count in sorted(left_out.items()))
+    what += f" (left out: {counts})" if counts else ""
+    return f"{source.key}: {source.path!r} {what}; {source.key} takes {TAKES}"
+
+
+def _limited(batches: Iterator[pa.RecordBatch], limit: int | None) -> Iterator[pa.RecordBatch]:
+    if limit is None:
+        yield from batches
+        return
+    for batch in batches:
+        yield batch.slice(0, limit)
+        limit -= min(limit, batch.num_rows)
+        if not limit:
+            return
+
+
+class _Spool:
+    """All rows on disk in the order they came, counted and fingerprinted on the way."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = 0
+        self._texts = hashlib.sha256()
+        self._lengths = hashlib.sha256()
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of (sha256 of all URIs' bytes, sha256 of their lengths): no matter how the rows are cut in batches."""
+        return hashlib.sha256(self._texts.digest() + self._lengths.digest()).hexdigest()
+
+    def fill(self, batches: Iterator[pa.RecordBatch], progress: Callable[[int], None] | None) -> None:
+        import pyarrow as pa
+
+        writer = None
+        try:
+            for batch in batches:
+                if writer is None:
+                    options = pa.ipc.IpcWriteOptions(compression="lz4")
+                    writer = pa.ipc.new_stream(str(self.path), batch.schema, options=options)
+                writer.write_batch(batch)
+                self._hash(batch.column("uri"))
+                self.rows += batch.num_rows
+                if progress is not None:
+                    progress(self.rows)
+        finally:
+            if writer is not None:
+                writer.close()
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        # not memory-mapped: pages of the file would count as memory of the process
+        with pa.OSFile(str(self.path)) as file, pa.ipc.open_stream(file) as reader:
+            yield from reader
+
+    def _hash(self, uris: pa.StringArray) -> None:
+        import pyarrow.compute as pc
+
+        lengths = pc.binary_length(uris).to_numpy(zero_copy_only=False).astype("<i4")
+        self._lengths.update(lengths)
+        self._texts.update(pc.binary_join(_as_one_list(uris), "").cast("binary")[0].as_buffer())
+
+
+def _as_one_list(uris: pa.StringArray) -> pa.ListArray:
+    import pyarrow as pa
+
+    return pa.ListArray.from_arrays([0, len(uris)], uris)
+
+
+def _shards(spool: _Spool, size: int, first_row: int) -> Iterator[pa.Table]:
+    """Tables of `size` rows, the last one shorter, with their row numbers before the other columns."""
+    import pyarrow as pa
+
+    held: list[pa.RecordBatch] = []
+    held_rows = 0
+    row = first_row
+    for batch in spool.batches():
+        while batch.num_rows:
+            head = batch.slice(0, size - held_rows)
+            batch = batch.slice(head.num_rows)
+            held.append(head)
+            held_rows += head.num_rows
+            if held_rows == size:
+                yield _numbered(pa.Table.from_batches(held), row)
+                row += size
+                held, held_rows = [], 0
+    if held:
+        yield _numbered(pa.Table.from_batches(held), row)
+
+
+def _numbered(table: pa.Table, first_row: int) -> pa.Table:
+    import numpy as np
+    import pyarrow as pa
+
+    rows = pa.array(np.arange(first_row, first_row + table.num_rows, dtype=np.int64))
+    return table.add_column(0, pa.field("row", pa.int64(), nullable=False), rows)
+
+
+def _write_files(spool: _Spool, folder: Path, size: int, first_row: int, first_file: int) -> list[str]:
+    import pyarrow.parquet as pq
+
+    options = {"compression": "zstd", "write_statistics": False, "use_dictionary": False}
+    names: list[str] = []
+    shards = _shards(spool, size, first_row)
+    while (shard := next(shards, None)) is not None:
+        names.append(os.path.basename(plan_file(str(folder), first_file + len(names))))
+        with pq.ParquetWriter(folder / names[-1], shard.schema, **options) as writer:
+            writer.write_table(shard, row_group_size=size)
+            for shard in islice(shards, SHARDS_PER_FILE - 1):
+                writer.write_table(shard, row_group_size=size)
+    return names
+
+
+def _publish(path: Path, folder: Path, rows: int, index: int, size: int) -> PlanFile:
+    """Gives one complete file its name."""
+    full = SHARDS_PER_FILE * size
+    rows_here = min(full, rows - index * full)
+    _fsync(path)
+    target = folder / path.name
+    os.replace(path, target)
+    name = f"{PLAN_FOLDER}/{path.name}"
+    return PlanFile(name, _ceil_div(rows_here, size), rows_here, size, target.stat().st_size)
+
+
+def _remove_unrecorded(folder: Path, first_file: int) -> None:
+    for path in folder.glob("plan-*.parquet"):
+        number = path.stem.removeprefix("plan-")
+        if number.isdigit() and int(number) >= first_file:
+            path.unlink()
+
+
+def _ceil_div(dividend: int, divisor: int) -> int:
+    return -(-dividend // divisor)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -116,19 +116,19 @@ def _value_at(values: Any, path: KeyPath, otherwise: Any) -> Any:
 
 def _allowed(section: type[BaseModel], field: FieldInfo | None) -> str:
     if field is None:
-        return f"a mapping with the keys {', '.join(section.model_fields)}"
+        keys = ", ".join(section.model_fields)
+        return f"a mapping with the {'keys' if len(section.model_fields) > 1 else 'key'} {keys}"
     return must_be(field)
 
 
 def _unknown_key(path: KeyPath, section: type[BaseModel], model: type[BaseModel]) -> str:
     name = path[-1]
-    here = difflib.get_close_matches(name, section.model_fields, n=1)
-    if here:
-        return f"unknown key; did you mean {'.'.join((*path[:-1], *here))}?"
+    here = {key: ".".join((*path[:-1], key)) for key in section.model_fields}
     # The right word in the wrong section, or `batch_size` for `batch.size`.
-    elsewhere = {".".join(key): ".".join(key) for key, _ in keys_of(model)}
-    elsewhere |= {key[-1]: ".".join(key) for key, _ in reversed(list(keys_of(model)))}
-    near = difflib.get_close_matches(name, elsewhere, n=1, cutoff=0.75)
-    if near:
-        return f"unknown key; did you mean {elsewhere[near[0]]}?"
+    elsewhere = {key[-1]: ".".join(key) for key, _ in reversed(list(keys_of(model)))}
+    elsewhere |= {".".join(key): ".".join(key) for key, _ in keys_of(model)}
+    for names, cutoff in ((here, 0.75), (elsewhere, 0.75), (here, 0.6)):
+        near = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+        if near:
+            return f"unknown key; did you mean {names[near[0]]}?"
     return f"unknown key; the keys here are {', '.join(section.model_fields)}"

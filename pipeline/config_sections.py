@@ -46,7 +46,8 @@ Offsets = Annotated[tuple[Offset, Offset, Offset], Strict(False)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 Colour = Annotated[tuple[Byte, Byte, Byte], Strict(False)]
 Texts = Annotated[tuple[Text, ...], Strict(False)]
-OptionValue = bool | int | float | str | Annotated[tuple[bool | int | float | str, ...], Strict(False)]
+# Lists, not tuples: Beam writes an option once for each item of a list only.
+OptionValue = bool | int | float | str | list[bool | int | float | str]
 
 
 def key(default: Any, must_be: str, meaning: str, **bounds: Any) -> Any:

@@ -22,6 +22,9 @@ except ImportError:  # PyYAML built without libyaml
 # Keys whose values are paths or URIs: `~` and environment variables are expanded in them.
 PATH_KEYS = (("input", "path"), ("output", "path"), ("model", "handle"), ("model", "labels"))
 
+# Levels of a YAML document; the config has four.
+MAX_DEPTH = 20
+
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 _MERGE = "tag:yaml.org,2002:merge"
 _VARIABLE = re.compile(r"\$(?:\$|(?P<plain>[A-Za-z_][A-Za-z0-9_]*)|\{(?P<braced>[^}]*)\})")
@@ -111,7 +114,8 @@ class ConfigSource:
 
 def _expanded(value: Any, environ: Mapping[str, str]) -> Any:
     if isinstance(value, list):
-        return [_expanded(item, environ) for item in value]
+        # Lists in lists are refused later; an alias could make them endless.
+        return [_expanded(item, environ) if isinstance(item, str) else item for item in value]
     if not isinstance(value, str):
         return value
     # First `~`, so that one inside a variable's value stays what it is, as in a shell.
@@ -166,6 +170,7 @@ def parse_yaml(text: str, name: str) -> tuple[Any, yaml.Node | None]:
     """
     loader = _Loader(text)
     try:
+        _refuse_depth(text)
         node = loader.get_single_node()
         if node is None:
             return None, None
@@ -176,13 +181,11 @@ def parse_yaml(text: str, name: str) -> tuple[Any, yaml.Node | None]:
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         # PyYAML explains a tag or a token over several lines; the first says what it is.
         problem = (error.problem or error.context or "unreadable").splitlines()[0]
-        if mark and text.splitlines()[mark.line : mark.line + 1] and _is_tab(text, mark):
+        if mark and _is_tab(text, mark):
             problem += " (YAML is indented with spaces, not tabs)"
         raise UsageError(f"{name}{place}: not valid YAML: {problem}") from None
     except yaml.YAMLError as error:
         raise UsageError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise UsageError(f"{name}: not valid YAML: nested too deeply") from None
     except ValueError as error:
         raise UsageError(f"{name}: not valid YAML: {error}") from None
     finally:
@@ -190,8 +193,17 @@ def parse_yaml(text: str, name: str) -> tuple[Any, yaml.Node | None]:
 
 
 def _is_tab(text: str, mark: yaml.Mark) -> bool:
-    line = text.splitlines()[mark.line]
-    return line[mark.column : mark.column + 1] == "\t"
+    lines = text.split("\n")
+    return mark.line < len(lines) and lines[mark.line][mark.column : mark.column + 1] == "\t"
+
+
+def _refuse_depth(text: str) -> None:
+    """libyaml's composer recurses: 100,000 brackets would end the process; its events come one after another."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=event.start_mark)
 
 
 def _refuse_doubles(node: yaml.Node, seen: set[int]) -> None:
@@ -219,9 +231,7 @@ def _apply(override: str, source: ConfigSource) -> None:
     path = tuple(part.strip() for part in dotted.split("."))
     if not equals or not all(path):
         raise UsageError(f"--set {override}: write it as --set KEY=VALUE, such as --set input.limit=100")
-    value, _ = parse_yaml(text, f"--set {override}")
-    if path in PATH_KEYS and value is not None and not isinstance(value, (str, list)):
-        value = text  # a folder may be called 2024
+    value = _override_value(path, text.strip(), override)
     values = source.values
     for depth, part in enumerate(path[:-1], start=1):
         inner = values.get(part)
@@ -234,3 +244,13 @@ def _apply(override: str, source: ConfigSource) -> None:
     values[path[-1]] = value
     source.overrides.pop(path, None)
     source.overrides[path] = override
+
+
+def _override_value(path: KeyPath, text: str, override: str) -> Any:
+    # A folder may be called 2024, a glob *.jpg, home ~: not a number, an alias and null, as YAML has it.
+    if path in PATH_KEYS and text not in ("", "null") and text[0] not in "['\"":
+        return text
+    try:
+        return parse_yaml(text, "")[0]
+    except UsageError as error:
+        raise UsageError(f"--set {override}: the value is {str(error).partition(': ')[2]}") from None

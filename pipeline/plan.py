@@ -159,12 +159,12 @@ def write_plan(
     try:
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
-        folder.mkdir(exist_ok=True)
         _remove_unrecorded(folder, first_file)
         spool = _Spool(scratch / "spool.arrow")
         spool.fill(batches, progress)
         size = shard_size or auto_shard_size(spool.rows, batch_size)
         names = _write_files(spool, scratch, size, first_row, first_file)
+        folder.mkdir(exist_ok=True)
         files = tuple(_publish(scratch / name, folder, spool.rows, index, size) for index, name in enumerate(names))
         _fsync(folder)
         _fsync(root)

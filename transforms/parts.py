@@ -14,11 +14,10 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from transforms.records import Shard
+from transforms.storage import TEMPORARY, Storage
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from transforms.storage import Storage
 
 FOLDER = "predictions"
 FOOTER_KEY = b"hublabel"
@@ -125,6 +124,13 @@ def newest_parts(storage: Storage, file: int) -> dict[int, tuple[int, str]]:
         if row_group not in newest or generation > newest[row_group][0]:
             newest[row_group] = (generation, name)
     return newest
+
+
+def remove_temporary(storage: Storage, file: int) -> None:
+    """Remove what killed attempts have left in the folder of plan file number `file`; nobody may be writing there."""
+    for name in list(storage.list(f"{FOLDER}/{file:05d}")):
+        if name.rpartition("/")[2].startswith(TEMPORARY):
+            storage.delete(name)
 
 
 def commit_part(storage: Storage, shard: Shard, table: pa.Table, footer: PartFooter) -> bool:

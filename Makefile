@@ -1,0 +1,42 @@
+# Python 3.10 to 3.12 with venv; PYTHON=python3.12 make ... chooses another than python3.
+PYTHON ?= python3
+BIN := .venv/bin
+MODEL := models/efficientnet-lite0
+
+.PHONY: install quickstart-model run test lint bench lock clean
+
+install: .venv/installed
+
+.venv/installed: requirements.lock setup.py
+	@echo "making the environment in .venv (a few minutes, once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+quickstart-model: $(MODEL)/saved_model.pb
+
+$(MODEL)/saved_model.pb: .venv/installed
+	@$(BIN)/hublabel export efficientnet-lite0 --output $(MODEL)
+
+run: install quickstart-model
+	@$(BIN)/hublabel run configs/quickstart.yaml
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: install quickstart-model lint
+	$(BIN)/python -m pytest
+
+bench: install quickstart-model
+	$(BIN)/python -m benchmarks
+
+# The exact versions of `make install`, for every Python and system we support; needs uv.
+lock:
+	uv pip compile setup.py --universal --python-version 3.10 --generate-hashes --no-header --quiet \
+		--extra quickstart --extra aws --extra test --extra lint -o requirements.lock
+
+clean:
+	rm -rf .venv models out build *.egg-info

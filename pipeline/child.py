@@ -1,0 +1,113 @@
+"""The process that runs the pipeline: `python -m pipeline.child OUTPUT EVENTS_FD`, started by `supervise`.
+
+Its standard input is a pipe that the parent holds: when it closes, the parent is gone, and so is the child.
+What it has to say goes as JSON lines to the file descriptor EVENTS_FD; all else it prints is log.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+import threading
+import traceback
+from typing import Any
+
+import apache_beam as beam
+
+from pipeline.config import RunConfig, config_from_resolved
+from pipeline.coverage import Coverage
+from pipeline.errors import HublabelError, UsageError
+from pipeline.graph import label, model_spec
+from pipeline.labels import check_label_count, load_labels
+from pipeline.record import load_record
+from pipeline.runners import runner_and_options
+from transforms.model import ModelError, load_classifier
+from transforms.records import Columns
+from transforms.storage import open_storage
+
+
+def main(arguments: list[str]) -> int:
+    """Run the pipeline of the run in the output that the arguments name; returns the exit code."""
+    output, events = arguments[0], os.fdopen(int(arguments[1]), "w", buffering=1)
+
+    def tell(event: str, **values: Any) -> None:
+        events.write(json.dumps({"event": event, **values}) + "\n")
+
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    try:
+        run(output, tell)
+    except HublabelError as error:
+        tell("error", message=str(error), exit_code=error.exit_code)
+        return error.exit_code
+    except Exception as error:
+        traceback.print_exc()
+        tell("error", message=root_cause(error), exit_code=1)
+        return 1
+    return 0
+
+
+def run(output: str, tell: Any) -> None:
+    """Label what is pending in `output`.
+
+    Raises:
+        HublabelError: the run is not there, or the model does not fit the config.
+    """
+    storage = open_storage(output)
+    record = load_record(storage, output)
+    if record is None:
+        raise HublabelError(f"{output}: no run to go on with")
+    config = config_from_resolved(record.config, f"{output}/run.yaml")
+    coverage = Coverage(storage, record.plan)
+    coverage.refresh()
+    tell("phase", name="loading the model")
+    columns, labels = columns_and_labels(config, record.model)
+    tell("phase", name="labelling")
+    runner, options = runner_and_options(config.runner.name, config.runner.options)
+    with beam.Pipeline(runner=runner, options=options) as pipeline:
+        label(pipeline, config, record, coverage.pending(), columns, labels)
+
+
+def columns_and_labels(config: RunConfig, model_path: str) -> tuple[Columns, tuple[str, ...] | None]:
+    """The optional columns and the labels of a run; loads the model, which the pipeline's steps then share.
+
+    Raises:
+        UsageError: the model has no such signature or output, takes other images, or has another number of classes.
+    """
+    try:
+        lengths = load_classifier(model_spec(config, model_path)).lengths
+    except ModelError as error:
+        raise UsageError(str(error)) from None
+    labels = load_labels(config.model.labels) if config.model.labels else None
+    classes = lengths.get("probabilities", lengths.get("logits"))
+    if labels is not None and classes is not None:
+        check_label_count(labels, classes, config.model.label_offset)
+    columns = Columns(
+        top_k=config.output.top_k if config.model.classifies else 0,
+        logits=lengths["logits"] if config.output.logits else 0,
+        embedding=lengths["embedding"] if config.output.embedding else 0,
+    )
+    return columns, tuple(labels) if labels is not None else None
+
+
+def root_cause(error: BaseException) -> str:
+    """The last line of what Beam wraps around a step's error, without its trimmings."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    line = lines[-1].strip() if lines else type(error).__name__
+    line = re.sub(r"\s*\[while running '.*?'\]$", "", line)
+    return re.sub(r"^(?:\w+\.)*(\w+): ", "", line) if re.match(r"^(?:\w+\.)+\w+: ", line) else line
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads of other bundles and native libraries' exit handlers are not waited for

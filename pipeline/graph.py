@@ -1,0 +1,63 @@
+"""The whole dataflow on one screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import apache_beam as beam
+
+from pipeline.config import RunConfig
+from pipeline.record import RunRecord
+from transforms.classify import ClassifyImages
+from transforms.decode_images import DecodeImages
+from transforms.model import ModelSpec
+from transforms.records import Columns, Shard, register_coders
+from transforms.write_shards import WriteShards
+
+
+def label(
+    root: beam.Pipeline,
+    config: RunConfig,
+    record: RunRecord,
+    shards: Iterable[Shard],
+    columns: Columns,
+    labels: tuple[str, ...] | None,
+) -> beam.PCollection:
+    """Label the images of `shards` and commit a part for each.
+
+    Args:
+        root: the pipeline.
+        config: the run's config.
+        record: what the run is pinned to.
+        shards: those that no part covers yet.
+        columns: the optional columns of the output.
+        labels: label of each class, or None.
+
+    Returns:
+        The shards that are covered now.
+    """
+    register_coders()
+    output = record.output
+    return (
+        root
+        | "Shards" >> beam.Create(list(shards))
+        # Spreads the shards over the workers; everything after it is one fused stage, and pixels never leave it.
+        | "Spread" >> beam.Reshuffle()
+        | "DecodeImages" >> DecodeImages(output, config.preprocessing(), config.batch.size)
+        | "ClassifyImages" >> ClassifyImages(model_spec(config, record.model), config.model.activation, columns)
+        | "WriteShards"
+        >> WriteShards(output, columns, labels, config.model.label_offset, record.plan.fingerprint, record.fingerprint)
+    )
+
+
+def model_spec(config: RunConfig, path: str) -> ModelSpec:
+    """How the model at `path` is loaded and called under `config`."""
+    return ModelSpec(
+        path=path,
+        signature=config.model.signature,
+        input=config.model.input,
+        outputs=tuple(sorted(config.model.outputs.items())),
+        image_shape=config.preprocessing().model_shape,
+        dtype=config.image.dtype,
+        batch_size=config.batch.size,
+    )

@@ -1,0 +1,90 @@
+"""The child process of a run, seen from its parent."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+# Lines that TensorFlow's native code prints whatever the log level says; they mean nothing to our users.
+NOISE = (
+    "Unable to register cu", "Could not find TensorRT", "TF-TRT Warning", "Could not find cuda drivers",
+    "cuda_executor", "cuda_dnn", "cuda_fft", "cuda_blas", "This TensorFlow binary is optimized", "To enable the following instructions",
+    "oneDNN custom operations are on", "MLIR V1 optimization", "could not open file to read NUMA node",
+    "All log messages before absl::InitializeLog", "pkg_resources is deprecated", "import pkg_resources",
+    "declare_namespace", "from pkg_resources import", "direct_num_workers is not equal to 1",
+)  # fmt: skip
+
+
+class Child:
+    """Runs `python -m MODULE ARGUMENTS... EVENTS_FD` in a process group of its own.
+
+    The child's standard input is a pipe that closes when this process ends, however it ends; its output goes to a
+    log file; its events (JSON lines) come back through a pipe.
+
+    Args:
+        module: what to run.
+        arguments: passed before the number of the events' file descriptor.
+        log: path of the file its output is appended to.
+        inherit: file descriptors the child keeps open, such as the lock's.
+    """
+
+    def __init__(self, module: str, arguments: Sequence[str], log: str, inherit: Sequence[int] = ()) -> None:
+        read_end, write_end = os.pipe()
+        environment = {"TF_CPP_MIN_LOG_LEVEL": "2", "GRPC_VERBOSITY": "ERROR", "PYTHONWARNINGS": "ignore", **os.environ}
+        with open(log, "ab") as output:
+            self._log_start = output.tell()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments, str(write_end)],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                pass_fds=[write_end, *inherit],
+                env=environment,
+                start_new_session=True,
+            )
+        os.close(write_end)
+        self._log = log
+        self._events: deque[dict[str, Any]] = deque()
+        self._reader = threading.Thread(target=self._read_events, args=(read_end,), daemon=True)
+        self._reader.start()
+
+    def _read_events(self, descriptor: int) -> None:
+        with os.fdopen(descriptor, "r") as lines:
+            for line in lines:
+                self._events.append(json.loads(line))
+
+    def events(self) -> list[dict[str, Any]]:
+        """Events that came since the last call."""
+        found = []
+        while self._events:
+            found.append(self._events.popleft())
+        return found
+
+    def poll(self) -> int | None:
+        """Exit code, negative for a signal; None while it runs."""
+        code = self._process.poll()
+        if code is not None:
+            self._reader.join(timeout=2)
+        return code
+
+    def kill(self) -> None:
+        """End the whole process group at once: commits are atomic, so nothing needs tidying."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        self._process.wait()
+
+    def log_tail(self, lines: int = 20) -> str:
+        """The last lines the child has printed, without native noise."""
+        with open(self._log, "rb") as file:
+            file.seek(self._log_start)
+            text = file.read().decode(errors="replace").splitlines()
+        return "\n".join([line for line in text if not any(noise in line for noise in NOISE)][-lines:])

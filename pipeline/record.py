@@ -1,0 +1,139 @@
+"""`run.yaml`: what a run is pinned to, written before the first image and checked whenever the run goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.config import RunConfig
+from pipeline.errors import UsageError
+from pipeline.plan import Plan
+from transforms.storage import Storage
+
+NAME = "run.yaml"
+FORMAT = 1
+
+# What may change between a run and its resumption; all else decides rows or labels.
+FREE = ("batch.", "runner.", "run.", "output.path", "model.handle", "model.labels")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as its output remembers it.
+
+    Attributes:
+        output: the output, absolute or a URI.
+        config: the resolved config.
+        model: directory of the resolved model.
+        pins: dotted name -> value of everything that decides rows or labels.
+        plan: the plan.
+        versions: software versions of the launcher, for the report.
+    """
+
+    output: str
+    config: dict[str, Any]
+    model: str
+    pins: dict[str, Any]
+    plan: Plan
+    versions: dict[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over the pins, as every part's footer carries it."""
+        return digest(self.pins)
+
+
+def digest(value: Any) -> str:
+    """sha256 of a JSON-able value, hexadecimal."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def make_pins(config: RunConfig, model_path: str, libraries: Mapping[str, str]) -> dict[str, Any]:
+    """Everything that decides the rows and labels of a run, by dotted name.
+
+    Args:
+        config: the run's config.
+        model_path: directory of the resolved model, whose files are hashed.
+        libraries: versions of the libraries that decide pixels and scores.
+    """
+    pins = {name: value for name, value in _flatten(config.resolved()) if not name.startswith(FREE)}
+    pins["model files"] = hash_folder(model_path)
+    pins["label file"] = hash_file(config.model.labels) if config.model.labels else None
+    pins.update({f"library {name}": version for name, version in libraries.items()})
+    return pins
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            pairs += _flatten(value, f"{prefix}{key}.")
+        else:
+            pairs.append((f"{prefix}{key}", value))
+    return pairs
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """One line for each pin that differs, naming it and both values."""
+    lines = []
+    for name in sorted({*old, *new}):
+        before, after = old.get(name), new.get(name)
+        if before != after:
+            if name in ("model files", "label file"):
+                lines.append(f"{name}: their contents differ from the run's")
+            else:
+                lines.append(f"{name}: the run has {json.dumps(before)}, now it is {json.dumps(after)}")
+    return lines
+
+
+def hash_file(path: str) -> str:
+    """sha256 of a file's contents, hexadecimal."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def hash_folder(path: str) -> str:
+    """sha256 over the relative names and contents of all files below `path`, hexadecimal."""
+    files = sorted(file for file in Path(path).rglob("*") if file.is_file())
+    return digest([[file.relative_to(path).as_posix(), hash_file(os.fspath(file))] for file in files])
+
+
+def save_record(storage: Storage, record: RunRecord) -> None:
+    """Write run.yaml: from then on the plan is committed."""
+    values = {"format": FORMAT, "fingerprint": record.fingerprint, **asdict(record), "plan": record.plan.to_dict()}
+    text = "# What this run is pinned to. Written by hublabel; `hublabel run` checks it when it goes on.\n"
+    storage.replace(NAME, (text + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)).encode())
+
+
+def load_record(storage: Storage, output: str) -> RunRecord | None:
+    """The record of the run in this output, or None where there is none yet.
+
+    Raises:
+        UsageError: run.yaml is damaged or of another version of hublabel.
+    """
+    try:
+        text = storage.read(NAME)
+    except FileNotFoundError:
+        return None
+    place = f"{output}/{NAME}"
+    try:
+        values = yaml.safe_load(text)
+        if values.pop("format") != FORMAT:
+            raise UsageError(f"{place}: written by another version of hublabel; finish the run with that version")
+        fingerprint = values.pop("fingerprint")
+        record = RunRecord(**{**values, "plan": Plan.from_dict(values["plan"]), "output": output})
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
+        raise UsageError(f"{place}: damaged ({error}); restore it, or choose another output.path") from None
+    if record.fingerprint != fingerprint:
+        raise UsageError(f"{place}: damaged (it was edited); restore it, or choose another output.path")
+    return record

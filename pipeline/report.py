@@ -1,0 +1,70 @@
+"""`report.json`: what a finished run amounts to."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from typing import Any
+
+from pipeline.coverage import Coverage
+from pipeline.record import RunRecord
+from transforms.parts import newest_parts
+from transforms.storage import LocalStorage
+
+NAME = "report.json"
+
+
+def write_report(storage: LocalStorage, record: RunRecord, coverage: Coverage, images: int, seconds: float) -> None:
+    """Write report.json, reading one part's columns at a time.
+
+    Args:
+        images: images of the last call of the run.
+        seconds: its wall time for them.
+    """
+    report = make_report(storage, record, coverage, images, seconds)
+    storage.replace(NAME, (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def make_report(
+    storage: LocalStorage, record: RunRecord, coverage: Coverage, images: int, seconds: float
+) -> dict[str, Any]:
+    """Counts by status and error type, the label histogram, rate, seconds by phase, versions and fingerprints."""
+    errors, labels = _count(storage, record)
+    return {
+        "images": coverage.rows,
+        "status": {"ok": coverage.rows - coverage.failed, "failed": coverage.failed},
+        "errors": dict(errors.most_common()),
+        "labels": dict(labels.most_common()),
+        "last_session": {
+            "images": images,
+            "seconds": round(seconds, 3),
+            "images_per_second": round(images / seconds, 3) if seconds else None,
+        },
+        "thread_seconds": {stage: round(spent, 3) for stage, spent in sorted(coverage.seconds.items())},
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "plan": {"rows": record.plan.rows, "shards": record.plan.shards, "left_out": record.plan.left_out},
+        "fingerprints": {"run": record.fingerprint, "plan": record.plan.fingerprint, "pins": record.pins},
+        "versions": record.versions,
+        "config": record.config,
+    }
+
+
+def _count(storage: LocalStorage, record: RunRecord) -> tuple[Counter[str], Counter[str]]:
+    """Failed images by `stage/type`, labelled images by label (by index where there are no labels)."""
+    import pyarrow.parquet as pq
+
+    errors: Counter[str] = Counter()
+    labels: Counter[str] = Counter()
+    for number in range(len(record.plan.files)):
+        for _, name in newest_parts(storage, number).values():
+            with pq.ParquetFile(storage.path(name)) as file:
+                columns = [c for c in ("error_stage", "error_type", "label", "label_index") if c in file.schema.names]
+                table = file.read(columns=columns).to_pydict()
+            for stage, kind in zip(table["error_stage"], table["error_type"], strict=True):
+                if stage is not None:
+                    errors[f"{stage}/{kind}"] += 1
+            for label, index in zip(table.get("label", ()), table.get("label_index", ()), strict=True):
+                if index is not None:
+                    labels[str(index) if label is None else label] += 1
+    return errors, labels

@@ -1,0 +1,249 @@
+"""A SavedModel as a plain function from images to named outputs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+KINDS = ("logits", "probabilities", "embedding")
+
+
+class ModelError(ValueError):
+    """The model does not fit its description; the message says what it has instead."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """How a model is loaded and called.
+
+    Attributes:
+        path: directory of the SavedModel.
+        signature: name of the signature; None to call the object itself.
+        input: name of the input; None when there is only one.
+        outputs: pairs (logits | probabilities | embedding, the module's name for it).
+        image_shape: (height, width, 3) as the model takes it.
+        dtype: `float32` or `uint8`.
+        batch_size: images in each call.
+    """
+
+    path: str
+    signature: str | None
+    input: str | None
+    outputs: tuple[tuple[str, str], ...]
+    image_shape: tuple[int, int, int]
+    dtype: str
+    batch_size: int
+
+
+class ModelCallError(RuntimeError):
+    """The model raised on a batch.
+
+    Attributes:
+        exhausted: memory ran out; a smaller batch may do.
+    """
+
+    def __init__(self, message: str, exhausted: bool = False) -> None:
+        super().__init__(message)
+        self.exhausted = exhausted
+
+
+class Classifier:
+    """A loaded model, called with one fixed shape under one lock.
+
+    Attributes:
+        lengths: classes or features of each output, such as `{"logits": 1000}`.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+        self._function = _load(spec)
+        self._calls = {spec.batch_size: _freeze(spec, self._function, spec.batch_size)}
+        self._limit = spec.batch_size
+        self._lock = threading.Lock()
+        self.lengths = {name: output.shape[1] for name, output in self(self.blank()).items()}
+
+    def blank(self) -> np.ndarray:
+        """A batch of zeros, which any working model takes."""
+        return np.zeros((self.spec.batch_size, *self.spec.image_shape), self.spec.dtype)
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Outputs for one batch.
+
+        When memory runs out the batch is halved, and stays so for the process.
+
+        Args:
+            images: [batch_size, *image_shape] of the spec's dtype.
+
+        Returns:
+            For each of the spec's outputs float32 [batch_size, n].
+
+        Raises:
+            ModelCallError: the model failed on this batch.
+        """
+        with self._lock:  # one call uses all processors; two at a time only take each other's caches and memory
+            while True:
+                try:
+                    return self._in_pieces(images)
+                except ModelCallError as error:
+                    if not error.exhausted or self._limit == 1:
+                        raise
+                    self._limit = (self._limit + 1) // 2
+
+    def _in_pieces(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        if self._limit not in self._calls:
+            self._calls = {self._limit: _freeze(self.spec, self._function, self._limit)}
+        call = self._calls[self._limit]
+        pieces: dict[str, list[np.ndarray]] = {}
+        for start in range(0, len(images), self._limit):
+            piece = images[start : start + self._limit]
+            short = self._limit - len(piece)
+            if short:
+                piece = np.concatenate([piece, np.zeros((short, *piece.shape[1:]), piece.dtype)])
+            for name, output in call(piece).items():
+                pieces.setdefault(name, []).append(output.reshape(len(piece), -1)[: len(piece) - short])
+        return {name: np.concatenate(outputs) if len(outputs) > 1 else outputs[0] for name, outputs in pieces.items()}
+
+
+_loaded: dict[ModelSpec, Classifier] = {}
+_loading = threading.Lock()
+
+
+def load_classifier(spec: ModelSpec) -> Classifier:
+    """The classifier of `spec`, loaded once a process and kept (Beam tears down idle DoFns after a minute).
+
+    Raises:
+        ModelError: the directory holds no SavedModel, or it has no such signature, input or output, or other shapes.
+    """
+    with _loading:
+        if spec not in _loaded:
+            _loaded.clear()  # a process works for one run at a time
+            _loaded[spec] = Classifier(spec)
+        return _loaded[spec]
+
+
+def _load(spec: ModelSpec) -> Any:
+    """A function of one tensor, as the SavedModel has it."""
+    import tensorflow as tf
+    import tensorflow_hub as hub
+
+    try:
+        module = hub.load(spec.path)
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise ModelError(f"model.handle: {spec.path} cannot be loaded as a SavedModel: {_first_line(error)}") from error
+    function = _callable(module, spec)
+    function.keep_alive = module  # a signature alone does not keep the variables it reads
+    return function
+
+
+def _freeze(spec: ModelSpec, function: Any, batch_size: int) -> Any:
+    """A function of an ndarray [batch_size, H, W, 3] to a dict of arrays, with the variables as constants."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    shape = (batch_size, *spec.image_shape)
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, spec.dtype, name="images")])
+    def serve(images: Any) -> dict[str, Any]:
+        return _choose_outputs(function(images), spec)
+
+    try:
+        frozen = convert_variables_to_constants_v2(serve.get_concrete_function())
+    except ModelError:
+        raise
+    except (TypeError, ValueError, tf.errors.OpError) as error:
+        raise ModelError(f"the model does not take {spec.dtype} {list(shape)}: {_first_line(error)}") from error
+    names = sorted(kind for kind, _ in spec.outputs)  # a function's dict comes out flattened in this order
+
+    def call(images: np.ndarray) -> dict[str, np.ndarray]:
+        try:
+            return {name: output.numpy() for name, output in zip(names, frozen(tf.constant(images)), strict=True)}
+        except tf.errors.OpError as error:
+            exhausted = isinstance(error, tf.errors.ResourceExhaustedError)
+            raise ModelCallError(f"{type(error).__name__}: {_first_line(error)}", exhausted) from error
+
+    return call
+
+
+def _choose_outputs(found: Any, spec: ModelSpec) -> dict[str, Any]:
+    import tensorflow as tf
+
+    outputs = _named(found)
+    chosen = {}
+    for kind, name in spec.outputs:
+        if name not in outputs and len(outputs) == 1 and spec.signature is None:
+            name = next(iter(outputs))  # a bare tensor has no name
+        if name not in outputs:
+            raise ModelError(f"model.outputs.{kind}: no output {name!r}; the model has {_listed(outputs)}")
+        chosen[kind] = tf.cast(outputs[name], tf.float32)
+    return chosen
+
+
+def _callable(module: Any, spec: ModelSpec) -> Any:
+    """A function of one tensor: the signature, or the object's call with the right argument."""
+    if spec.signature is not None:
+        signatures = getattr(module, "signatures", {})
+        if spec.signature not in signatures:
+            known = _listed(signatures) or "none; set model.signature to null to call the object itself"
+            raise ModelError(f"model.signature: no signature {spec.signature!r}; the model has {known}")
+        function = signatures[spec.signature]
+        name = _choose_input(list(function.structured_input_signature[1]), spec)
+        return lambda images: function(**{name: images})
+    if not callable(module):
+        raise ModelError("model.signature is null, and the model's object cannot be called; name a signature")
+    keywords = _keyword_arguments(module)
+    if keywords and (spec.input is not None or _keyword_only(module)):
+        name = _choose_input(keywords, spec)
+        return lambda images: module(**{name: images})
+    return module
+
+
+def _choose_input(names: Sequence[str], spec: ModelSpec) -> str:
+    if spec.input is not None:
+        if spec.input not in names:
+            raise ModelError(f"model.input: no input {spec.input!r}; the model has {_listed(names)}")
+        return spec.input
+    if len(names) != 1:
+        raise ModelError(f"model.input: the model has several inputs; name one of {_listed(names)}")
+    return names[0]
+
+
+def _call_signatures(module: Any) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    functions = getattr(getattr(module, "__call__", None), "concrete_functions", None) or []  # noqa: B004
+    return [function.structured_input_signature for function in functions]
+
+
+def _keyword_arguments(module: Any) -> list[str]:
+    """Names by which the restored call takes tensors, as far as it tells."""
+    names: dict[str, None] = {}
+    for positional, keywords in _call_signatures(module):
+        for spec in positional:
+            if getattr(spec, "name", None):
+                names[spec.name] = None
+        names.update(dict.fromkeys(keywords))
+    return list(names)
+
+
+def _keyword_only(module: Any) -> bool:
+    signatures = _call_signatures(module)
+    return bool(signatures) and all(not positional for positional, _ in signatures)
+
+
+def _named(outputs: Any) -> Mapping[str, Any]:
+    if isinstance(outputs, Mapping):
+        return outputs
+    if isinstance(outputs, (list, tuple)):
+        return {str(i): output for i, output in enumerate(outputs)}
+    return {"output": outputs}
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(sorted(map(str, names)))
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

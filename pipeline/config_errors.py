@@ -78,11 +78,12 @@ def explain(error: ValidationError, model: type[BaseModel], values: Mapping[str,
     """The problems of a failed validation of `values`, one a key, in the order of the keys."""
     problems: dict[KeyPath, Problem] = {}
     for detail in error.errors(include_url=False, include_context=False):
-        path, section, field = _locate(tuple(str(part) for part in detail["loc"]), model)
+        loc = tuple(str(part) for part in detail["loc"])
+        path, section, field = _locate(loc, model)
         value = _value_at(values, path, detail["input"])
         if detail["type"] == "extra_forbidden" and field is None:
             message = _unknown_key(path, section, model)
-        elif detail["type"] == "missing":
+        elif detail["type"] == "missing" and path == loc:  # not an item of a list
             message = f"missing; it must be {_allowed(section, field)}"
         elif detail["type"] == "reason":
             message = f"{shown(value)} is not valid: {detail['msg']}"

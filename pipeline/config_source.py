@@ -25,22 +25,25 @@ PATH_KEYS = (("input", "path"), ("output", "path"), ("model", "handle"), ("model
 # Levels of a YAML document; the config has four.
 MAX_DEPTH = 20
 
+_BOOL = "tag:yaml.org,2002:bool"
+_FLOAT = "tag:yaml.org,2002:float"
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 _MERGE = "tag:yaml.org,2002:merge"
 _VARIABLE = re.compile(r"\$(?:\$|(?P<plain>[A-Za-z_][A-Za-z0-9_]*)|\{(?P<braced>[^}]*)\})")
 
 
 class _Loader(_SafeLoader):
-    """Safe YAML without two surprises of YAML 1.1: 2024-01-01 is text here (a folder), and 1e-3 a number."""
+    """Safe YAML without the surprises of YAML 1.1: 2024-01-01, no and on are text here, and 1e-3 is a number."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own manner)
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_BOOL, _TIMESTAMP)]
         for first, resolvers in _SafeLoader.yaml_implicit_resolvers.items()
     }
 
 
+_Loader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    _FLOAT, re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
 
 
@@ -170,7 +173,7 @@ def parse_yaml(text: str, name: str) -> tuple[Any, yaml.Node | None]:
     """
     loader = _Loader(text)
     try:
-        _refuse_depth(text)
+        _refuse_depth(text, name)
         node = loader.get_single_node()
         if node is None:
             return None, None
@@ -186,8 +189,9 @@ def parse_yaml(text: str, name: str) -> tuple[Any, yaml.Node | None]:
         raise UsageError(f"{name}{place}: not valid YAML: {problem}") from None
     except yaml.YAMLError as error:
         raise UsageError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from None
-    except ValueError as error:
-        raise UsageError(f"{name}: not valid YAML: {error}") from None
+    except (ValueError, LookupError, AttributeError):
+        # PyYAML's constructors leave a tag that its value does not fit, as in `!!bool maybe`, to chance.
+        raise UsageError(f"{name}: not valid YAML: a value does not fit its tag") from None
     finally:
         loader.dispose()
 
@@ -197,13 +201,13 @@ def _is_tab(text: str, mark: yaml.Mark) -> bool:
     return mark.line < len(lines) and lines[mark.line][mark.column : mark.column + 1] == "\t"
 
 
-def _refuse_depth(text: str) -> None:
+def _refuse_depth(text: str, name: str) -> None:
     """libyaml's composer recurses: 100,000 brackets would end the process; its events come one after another."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=event.start_mark)
+            raise UsageError(f"{name}: not valid YAML: nested more than {MAX_DEPTH} levels deep")
 
 
 def _refuse_doubles(node: yaml.Node, seen: set[int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes
 
 from transforms.errors import ImageError
 
@@ -47,8 +47,13 @@ def uri_scheme(uri: str) -> str:
 
 
 def local_path(uri: str) -> str:
-    """The path of a plain path or `file://` URI."""
-    return unquote(urlsplit(uri).path) if uri_scheme(uri) == "file" else uri
+    """The path of a plain path or `file://` URI; percent-encoded bytes that are no UTF-8 survive."""
+    if uri_scheme(uri) != "file":
+        return uri
+    host, slash, path = uri[len("file://") :].partition("/")
+    if host not in ("", "localhost"):
+        raise ImageError("read", "unsupported_scheme", f"file://{host}/ names another machine")
+    return os.fsdecode(unquote_to_bytes(slash + path))
 
 
 def _read_local(uri: str, max_bytes: int) -> bytes:

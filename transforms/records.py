@@ -152,7 +152,8 @@ def prediction_schema(columns: Columns) -> pa.Schema:
     `row` int64, `uri` string, the carried columns, `status` `ok` | `failed`, `label` string, `label_index` int32,
     `score` float32 (the best class), `top_k` list<struct<label_index, label, score>> by falling score, `width` and
     `height` int32 (pixels as stored), `format` string, `bytes` int64, `sha256` string (hexadecimal), `error_stage`,
-    `error_type`, `error_message` string, then on request `logits` and `embedding` float32 of fixed length.
+    `error_type`, `error_message` string, then on request `logits` and `embedding` float32 of fixed length
+    (all null in failed rows).
     """
     import pyarrow as pa
 
@@ -257,15 +258,18 @@ def _label(index: int, labels: Sequence[str] | None) -> str | None:
 
 
 def _vectors(vectors: Sequence[np.ndarray | None], length: int) -> pa.FixedSizeListArray:
+    """Vectors of one length; of nulls where there is none: pyarrow cannot read back a list that is null itself."""
     import numpy as np
     import pyarrow as pa
 
-    missing = np.array([v is None for v in vectors], bool)
     flat = np.zeros((len(vectors), length), np.float32)
+    missing = np.zeros((len(vectors), length), bool)
     for i, vector in enumerate(vectors):
-        if vector is not None:
+        if vector is None:
+            missing[i] = True
+        else:
             flat[i] = vector
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), length, mask=pa.array(missing))
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel(), mask=missing.ravel()), length)
 
 
 def register_coders() -> None:

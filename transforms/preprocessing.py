@@ -10,7 +10,8 @@ class Preprocessing:
     """The `image` section of a run's config.
 
     Attributes:
-        height, width: pixels of the resized picture; the model sees `[height, width, 3]`, or `[width, height, 3]` with `transpose`.
+        height, width: pixels of the resized picture; the model sees `[height, width, 3]`, or `[width, height, 3]` with
+            `transpose`.
         dtype: `float32` (normalized) or `uint8` (0..255 as decoded; scale, mean and std do not apply).
         channels: `rgb` or `bgr`.
         geometry: `stretch`; `resize_crop` (shorter side to floor(size / fraction), centre crop, as timm does);
@@ -22,6 +23,7 @@ class Preprocessing:
         scale, mean, std: normalized = (pixel / scale - mean) / std, by channel in RGB order.
         transpose: swap height and width after resizing.
         exif: turn the picture as its EXIF orientation says.
+        background: RGB, 0 to 255, under pictures with transparency.
         max_bytes: a larger file is a failed row (bytes).
         max_pixels: a picture with more pixels, as its header says, is a failed row.
     """
@@ -39,6 +41,7 @@ class Preprocessing:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     transpose: bool = False
     exif: bool = True
+    background: tuple[int, int, int] = (255, 255, 255)
     max_bytes: int = 64 * 1024 * 1024
     max_pixels: int = 100_000_000
 

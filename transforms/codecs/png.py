@@ -1,0 +1,52 @@
+"""PNG through TensorFlow (libpng): palettes, 1 to 16 bits, interlacing; alpha laid over the background."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+
+from transforms.codecs import exif
+from transforms.codecs.common import Header, compose, corrupt, truncated
+
+_GREY_ALPHA, _RGB_ALPHA = 4, 6
+
+
+def read_header(data: bytes) -> Header:
+    """Walk the chunks (PNG 3rd edition, 5.3): size, alpha (`components` 4), orientation of `eXIf`, and the end."""
+    if len(data) < 33:
+        raise truncated(f"the PNG ends inside its header, after {len(data):,} bytes")
+    if data[12:16] != b"IHDR":
+        raise corrupt("the PNG does not begin with its header chunk")
+    width, height, _, colour = struct.unpack_from(">IIBB", data, 16)
+    if not 0 < width < 2**31 or not 0 < height < 2**31:
+        raise corrupt(f"the PNG's header gives a size of {width} x {height}")
+    alpha, turn = colour in (_GREY_ALPHA, _RGB_ALPHA), 1
+    for kind, start, end in _chunks(data):
+        if kind == b"tRNS":
+            alpha = True
+        elif kind == b"eXIf":
+            turn = exif.orientation(data[start:end])
+    return Header("png", width, height, turn, 4 if alpha else 3)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    at = 8
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if at + 12 + length > len(data):
+            break
+        yield kind, at + 8, at + 8 + length
+        if kind == b"IEND":
+            return
+        at += 12 + length
+    raise truncated(f"the PNG ends before its picture is complete, after {len(data):,} bytes")
+
+
+def decode(data: bytes, header: Header, background: tuple[int, int, int]) -> np.ndarray:
+    """Decode to uint8 `[H, W, 3]` RGB as stored; of 16 bits the upper 8 are kept."""
+    import tensorflow as tf
+
+    pixels = tf.io.decode_png(data, channels=header.components).numpy()
+    return compose(pixels, background) if header.components == 4 else pixels

@@ -1,0 +1,116 @@
+"""Bytes to pixels: which library decodes what, and what a row says when none can. See docs/images.md."""
+
+from __future__ import annotations
+
+import re
+import struct
+import sys
+from importlib import metadata
+
+import numpy as np
+
+from transforms.codecs import bmp, dicom, gif, jpeg, openexr, pillow, png, radiance
+from transforms.codecs.common import Header, corrupt, truncated, unsupported, upright
+from transforms.errors import ImageError
+from transforms.preprocessing import Preprocessing
+
+_FINGERPRINTED = ("simplejpeg", "opencv-python-headless", "Pillow", "tensorflow", "tensorflow-io")
+_BUNDLED = re.compile(r"lib(webp|tiff|avif|jpeg|openjp2)-[0-9a-f]+\.(?:so\.)?([0-9.]*[0-9])")
+
+
+def decode_image(data: bytes, header: Header, spec: Preprocessing) -> np.ndarray:
+    """Decode one image whole: never a partial picture.
+
+    Args:
+        data: the whole file.
+        header: of the same bytes, from `read_header`, its size already checked with `check_limits`.
+        spec: `exif` (turn upright), `background` (under alpha) and `max_pixels` (of all frames of a DICOM) apply.
+
+    Returns:
+        uint8 `[H, W, 3]` RGB, C-contiguous; height and width as stored, swapped for orientations 5 to 8.
+
+    Raises:
+        ImageError: stage `decode`; `truncated`, `corrupt`, `unsupported_format`, `too_many_pixels`, `out_of_memory`.
+    """
+    try:
+        pixels = _decode(data, header, spec)
+    except _library_errors() as error:
+        raise _explain(error, header) from error
+    if spec.exif and header.orientation != 1:
+        return upright(pixels, header.orientation)
+    return np.ascontiguousarray(pixels)
+
+
+def _decode(data: bytes, header: Header, spec: Preprocessing) -> np.ndarray:
+    match header.format:
+        case "jpeg":
+            return jpeg.decode(data, header)
+        case "png":
+            return png.decode(data, header, spec.background)
+        case "gif":
+            return gif.decode(data, header, spec.background)
+        case "bmp":
+            return bmp.decode(data, header)
+        case "webp":
+            return pillow.decode_webp(data, spec.background)
+        case "tiff":
+            return pillow.decode_tiff(data, header, spec.background)
+        case "avif":
+            return pillow.decode_avif(data, spec.background)
+        case "dicom":
+            return dicom.decode(data, header, spec.max_pixels)
+        case "openexr":
+            return openexr.decode(data)
+        case "hdr":
+            return radiance.decode(data)
+    raise unsupported(f"no decoder for the format {header.format}")
+
+
+def _library_errors() -> tuple[type[BaseException], ...]:
+    """Everything the decoders are known to raise for bad pictures, TensorFlow's only where it is loaded."""
+    # SyntaxError, KeyError and the like are Pillow's answers to damaged structure.
+    known: tuple[type[BaseException], ...] = (
+        ValueError, OSError, SyntaxError, EOFError, KeyError, IndexError, TypeError, OverflowError, MemoryError,
+        RuntimeError, struct.error,
+    )  # fmt: skip
+    tensorflow = sys.modules.get("tensorflow")
+    return (*known, tensorflow.errors.OpError) if tensorflow is not None else known
+
+
+def _explain(error: BaseException, header: Header) -> ImageError:
+    """The one place where a library's error becomes a reason that people understand."""
+    what = f"the {header.format.upper()} picture"
+    said = str(error).lower()
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return ImageError(
+            "decode", "out_of_memory", f"not enough memory to decode {header.width:,} x {header.height:,} pixels"
+        )
+    if "truncated" in said or "premature end" in said or isinstance(error, EOFError):
+        return truncated(f"{what} ends before it is complete")
+    if "conversion from" in said or ("unknown" in said and "compression" in said):
+        return unsupported(f"{what} is of a kind that is not decoded")
+    return corrupt(f"{what} is damaged and cannot be decoded")
+
+
+def decode_fingerprint() -> dict[str, str]:
+    """Names and versions of the libraries that decide pixels, and of those inside Pillow's wheel; imports none."""
+    found = {name: _version(name) for name in _FINGERPRINTED}
+    for name, version in _bundled("Pillow"):
+        found[f"Pillow/{name}"] = version
+    return found
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _bundled(name: str) -> list[tuple[str, str]]:
+    try:
+        files = metadata.files(name) or []
+    except metadata.PackageNotFoundError:
+        return []
+    matches = (_BUNDLED.match(file.name) for file in files)
+    return sorted((match[1], match[2]) for match in matches if match)

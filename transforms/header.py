@@ -1,0 +1,68 @@
+"""What an image file is and how large, from its bytes alone and before any pixel is decoded."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+from transforms.codecs import bmp, dicom, gif, jpeg, openexr, pillow, png, radiance
+from transforms.codecs.common import Header, corrupt, truncated, unsupported
+from transforms.codecs.sniff import looks_like, sniff
+from transforms.errors import ImageError
+from transforms.preprocessing import Preprocessing
+
+__all__ = ["FORMATS", "Header", "check_limits", "read_header"]
+
+_READERS: dict[str, Callable[[bytes], Header]] = {
+    "jpeg": jpeg.read_header,
+    "png": png.read_header,
+    "gif": gif.read_header,
+    "bmp": bmp.read_header,
+    "webp": pillow.read_webp_header,
+    "tiff": pillow.read_tiff_header,
+    "avif": pillow.read_avif_header,
+    "dicom": dicom.read_header,
+    "openexr": openexr.read_header,
+    "hdr": radiance.read_header,
+}
+FORMATS = tuple(_READERS)
+
+
+def read_header(data: bytes) -> Header:
+    """Read format, size and orientation by content, never by suffix; a damaged EXIF block does not fail a picture.
+
+    Args:
+        data: the whole file.
+
+    Raises:
+        ImageError: stage `decode`; `empty`, `unsupported_format` (saying what the bytes look like), `truncated`,
+            `corrupt`.
+    """
+    if not data:
+        raise ImageError("decode", "empty", "the file is empty")
+    name = sniff(data)
+    if name is None:
+        raise unsupported(f"not a picture in a known format: it looks like {looks_like(data)}")
+    try:
+        return _READERS[name](data)
+    except struct.error as error:
+        raise truncated(f"the {name.upper()} file ends inside its header, after {len(data):,} bytes") from error
+    # What Pillow raises for the headers of TIFF and AVIF that it cannot make sense of.
+    except (OSError, SyntaxError, ValueError, KeyError, IndexError, TypeError, EOFError, OverflowError) as error:
+        raise corrupt(f"the {name.upper()} file's header is damaged") from error
+
+
+def check_limits(header: Header, data: bytes, spec: Preprocessing) -> None:
+    """Refuse a picture whose pixels, as its header counts them, exceed `spec.max_pixels`, whatever its file's size.
+
+    Raises:
+        ImageError: `too_many_pixels`.
+    """
+    pixels = header.width * header.height
+    if pixels > spec.max_pixels:
+        raise ImageError(
+            "decode",
+            "too_many_pixels",
+            f"the picture has {header.width:,} x {header.height:,} = {pixels:,} pixels in {len(data):,} bytes; "
+            f"{spec.max_pixels:,} pixels are allowed",
+        )

@@ -36,7 +36,7 @@ def _stretch(height: int, width: int, spec: Preprocessing) -> Plan:
 
 
 def _resize_crop(height: int, width: int, spec: Preprocessing) -> Plan:
-    """timm's `transforms_imagenet_eval`: Resize and CenterCrop of torchvision, ResizeKeepRatio for inputs not square."""
+    """timm's `transforms_imagenet_eval`: torchvision's Resize and CenterCrop; inputs not square: ResizeKeepRatio."""
     to_height, to_width = math.floor(spec.height / spec.fraction), math.floor(spec.width / spec.fraction)
     if to_height == to_width:
         if width <= height:
@@ -64,10 +64,13 @@ def _crop_resize(height: int, width: int, spec: Preprocessing) -> Plan:
 
 
 def _pad(height: int, width: int, spec: Preprocessing) -> Plan:
-    """`tf.image.resize_with_pad`: the longer side to size, rounded down, centred."""
-    ratio = max(height / spec.height, width / spec.width)
-    scaled = (max(1, min(spec.height, math.floor(height / ratio))), max(1, min(spec.width, math.floor(width / ratio))))
-    place = ((spec.height - scaled[0]) // 2, (spec.width - scaled[1]) // 2)
+    """`tf.image.resize_with_pad`, in whole numbers: the longer side to size, the other rounded down, centred."""
+    if height * spec.width >= width * spec.height:
+        scaled = (spec.height, max(1, width * spec.height // height))
+        place = (0, (spec.width * height - width * spec.height) // (2 * height))
+    else:
+        scaled = (max(1, height * spec.width // width), spec.width)
+        place = ((spec.height * width - height * spec.width) // (2 * width), 0)
     return Plan((0, 0, height, width), scaled, (0, 0, *scaled), place)
 
 

@@ -14,13 +14,14 @@ _GRAPHIC_CONTROL = 0xF9
 
 
 def read_header(data: bytes) -> Header:
-    """Read the logical screen (GIF89a, section 18): width and height of the canvas."""
+    """Read the logical screen (GIF89a, section 18), widened where the first frame reaches beyond it, as Pillow does."""
     if len(data) < 13:
         raise truncated(f"the GIF ends inside its header, after {len(data):,} bytes")
     width, height = struct.unpack_from("<HH", data, 6)
-    if not width or not height:
-        raise corrupt(f"the GIF's header gives a size of {width} x {height}")
-    return Header("gif", width, height)
+    frame = _first_frame(data)
+    if not frame.width or not frame.height:
+        raise corrupt(f"the GIF's first frame has a size of {frame.width} x {frame.height}")
+    return Header("gif", max(width, frame.left + frame.width), max(height, frame.top + frame.height))
 
 
 @dataclass(frozen=True)
@@ -29,32 +30,38 @@ class _Frame:
     top: int
     width: int
     height: int
-    palette: tuple[int, int]  # start and entries of the colour table in force
-    transparent: int | None
+    descriptor: int  # where the image descriptor begins
+    control: int | None  # where the flags of the graphic control extension are
+    palette: int  # where the colour table in force begins
+    colours: int
     end: int  # just behind the frame's data
 
 
 def decode(data: bytes, header: Header, background: tuple[int, int, int]) -> np.ndarray:
-    """Decode the first frame to uint8 `[H, W, 3]` RGB.
+    """Decode the first frame to uint8 `[H, W, 3]` RGB, what it leaves of the canvas filled with the background.
 
-    Later frames are cut off before the decoder sees them: it would decode them all. A transparent colour is given
-    the background's value, and what the frame leaves of the canvas is filled with it.
+    The decoder gets a file of this frame alone: it would decode the later ones too, paint transparent pixels black
+    and cut off frames that do not begin at the corner.
     """
     import tensorflow as tf
 
     frame = _first_frame(data)
-    single = bytearray(data[: frame.end] + bytes([_TRAILER]))
-    start, entries = frame.palette
-    if frame.transparent is not None and frame.transparent < entries:
-        at = start + 3 * frame.transparent
-        single[at : at + 3] = bytes(background)
-    canvas = tf.io.decode_gif(bytes(single)).numpy()[0]
-    if (frame.width, frame.height) == (header.width, header.height):
-        return canvas
-    filled = np.full_like(canvas, background)
-    inside = np.s_[frame.top : frame.top + frame.height, frame.left : frame.left + frame.width]
-    filled[inside] = canvas[inside]
-    return filled
+    single = bytearray(data[: frame.end])
+    single.append(_TRAILER)
+    if frame.control is not None and single[frame.control] & 1:
+        transparent = single[frame.control + 3]
+        if transparent < frame.colours:
+            at = frame.palette + 3 * transparent
+            single[at : at + 3] = bytes(background)
+        single[frame.control] &= 0xFE
+    struct.pack_into("<HH", single, frame.descriptor + 1, 0, 0)
+    pixels = tf.io.decode_gif(bytes(single)).numpy()[0]
+    if pixels.shape[:2] == (header.height, header.width):
+        return pixels
+    canvas = np.empty((header.height, header.width, 3), np.uint8)
+    canvas[:] = background
+    canvas[frame.top : frame.top + frame.height, frame.left : frame.left + frame.width] = pixels
+    return canvas
 
 
 def _first_frame(data: bytes) -> _Frame:
@@ -66,22 +73,26 @@ def _first_frame(data: bytes) -> _Frame:
 
 
 def _walk(data: bytes) -> _Frame:
-    flags = data[10]
-    palette = (13, 2 << (flags & 7)) if flags & 0x80 else (13, 0)
-    at = 13 + 3 * palette[1]
-    transparent: int | None = None
+    palette, colours = 13, _colours(data[10])
+    at = 13 + 3 * colours
+    control: int | None = None
     while data[at] == _EXTENSION:
         if data[at + 1] == _GRAPHIC_CONTROL and data[at + 2] >= 4:
-            transparent = data[at + 6] if data[at + 3] & 1 else None
+            control = at + 3
         at = _skip_blocks(data, at + 2)
     if data[at] != _IMAGE:
         raise corrupt("the GIF holds no frame")
     left, top, width, height, flags = struct.unpack_from("<HHHHB", data, at + 1)
-    at += 10
+    body = at + 10
     if flags & 0x80:
-        palette = (at, 2 << (flags & 7))
-        at += 3 * palette[1]
-    return _Frame(left, top, width, height, palette, transparent, _skip_blocks(data, at + 1))
+        palette, colours = body, _colours(flags)
+        body += 3 * colours
+    return _Frame(left, top, width, height, at, control, palette, colours, _skip_blocks(data, body + 1))
+
+
+def _colours(flags: int) -> int:
+    """Entries of a colour table, from the flags before it."""
+    return 2 << (flags & 7) if flags & 0x80 else 0
 
 
 def _skip_blocks(data: bytes, at: int) -> int:

@@ -13,7 +13,7 @@ from transforms.errors import ImageError
 
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _ALONE = frozenset(range(0xD0, 0xD9)) | {0x01}
-_EOI, _SOS, _APP1 = 0xD9, 0xDA, 0xE1
+_SOS, _APP1 = 0xDA, 0xE1
 # libjpeg's warnings that stand for pixels it had to invent (jerror.h). Others, such as stray bytes before
 # a marker or an unknown JFIF revision, leave the picture whole.
 _DAMAGE = ("premature end of data", "bad huffman", "bad arithmetic", "instead of rst", "inconsistent progression")
@@ -47,14 +47,14 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         at = data.find(b"\xff", at)
         while at >= 0 and data[at + 1 : at + 2] == b"\xff":
             at += 1
+        if data[at : at + 2] == b"\xff\xd9" and at >= 0:
+            raise corrupt("the JPEG ends before any picture data")
         if at < 0 or at + 4 > len(data):
             raise truncated(f"the JPEG ends inside its header, after {len(data):,} bytes")
         marker = data[at + 1]
         if marker in _ALONE or marker == 0:
             at += 2
             continue
-        if marker == _EOI:
-            raise corrupt("the JPEG ends before any picture data")
         (length,) = struct.unpack_from(">H", data, at + 2)
         end = at + 2 + max(length, 2)
         if end > len(data):
@@ -87,7 +87,8 @@ def decode(data: bytes, header: Header) -> np.ndarray:
         message = str(error).lower()
     if _CUT in message:
         raise truncated(f"the JPEG ends before its picture is complete, after {len(data):,} bytes")
-    if any(damage in message for damage in _DAMAGE):
+    # Without an Adobe marker TensorFlow takes CMYK for not inverted: no second opinion there.
+    if header.components == 4 or any(damage in message for damage in _DAMAGE):
         raise _damaged(data)
     return _tensorflow(data)
 

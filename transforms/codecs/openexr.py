@@ -19,7 +19,6 @@ _TILED, _DEEP, _MULTIPART = 0x200, 0x800, 0x1000
 # By the number of the compression attribute: none, RLE, ZIPS, ZIP, PIZ, PXR24, B44, B44A, DWAA, DWAB
 _ROWS_A_CHUNK = (1, 1, 1, 16, 32, 16, 32, 32, 32, 256)
 _ROOT = ((b"R", b"G", b"B"), (b"Y",))
-_SMALLEST_CHUNK = 8
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,8 @@ def _check_chunks(data: bytes, layout: _Layout) -> None:
     if layout.table + chunks * 8 > len(data):
         raise _cut(data)
     for offset in struct.unpack_from(f"<{chunks}Q", data, layout.table):
-        if offset + head > len(data):
+        # A writer that was interrupted leaves zeros.
+        if not offset or offset + head > len(data):
             raise _cut(data)
         if offset < layout.table + chunks * 8:
             raise corrupt("the OpenEXR file's table points outside its picture data")

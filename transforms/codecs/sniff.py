@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 _START = (
     (b"\xff\xd8\xff", "jpeg"),
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -41,6 +43,8 @@ _OTHERS = (
     (b"SQLite format 3", "an SQLite database"),
 )
 _HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"hevs", b"msf1")
+_SAMPLE = 1024
+_CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _TEXT = (
     ((b"<!doctype html", b"<html", b"<head", b"<body"), "an HTML page"),
     ((b"<svg",), "an SVG drawing"),
@@ -83,17 +87,17 @@ def looks_like(data: bytes) -> str:
         return "a HEIC picture" if set(_brands(data)) & set(_HEIF) else "an MP4 or QuickTime file"
     if not data.strip(b"\0"):
         return "nothing but zero bytes"
-    return _text(data[:1024]) or "unknown binary data (starts with " + data[:8].hex(" ") + ")"
+    return _text(data[:_SAMPLE]) or "unknown binary data (starts with " + data[:8].hex(" ") + ")"
 
 
 def _text(start: bytes) -> str | None:
-    if b"\0" in start:
+    if _CONTROL.search(start):
         return None
     try:
         start.decode("utf-8")
     except UnicodeDecodeError as error:
-        # A character cut in two at the end is still text.
-        if error.start < len(start) - 3:
+        # A character that our own cut halved is still text.
+        if len(start) < _SAMPLE or error.start < len(start) - 3:
             return None
     body = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if b"<svg" in body:

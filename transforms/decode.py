@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import struct
-import sys
 from importlib import metadata
 
 import numpy as np
 
 from transforms.codecs import bmp, dicom, gif, jpeg, openexr, pillow, png, radiance
-from transforms.codecs.common import Header, corrupt, truncated, unsupported, upright
-from transforms.errors import ImageError
+from transforms.codecs.common import Header, unsupported, upright
+from transforms.codecs.failures import decode_failure, library_errors
 from transforms.preprocessing import Preprocessing
 
 _FINGERPRINTED = ("simplejpeg", "opencv-python-headless", "Pillow", "tensorflow", "tensorflow-io")
@@ -34,8 +32,8 @@ def decode_image(data: bytes, header: Header, spec: Preprocessing) -> np.ndarray
     """
     try:
         pixels = _decode(data, header, spec)
-    except _library_errors() as error:
-        raise _explain(error, header) from error
+    except library_errors() as error:
+        raise decode_failure(error, header) from error
     if spec.exif and header.orientation != 1:
         return upright(pixels, header.orientation)
     return np.ascontiguousarray(pixels)
@@ -64,32 +62,6 @@ def _decode(data: bytes, header: Header, spec: Preprocessing) -> np.ndarray:
         case "hdr":
             return radiance.decode(data)
     raise unsupported(f"no decoder for the format {header.format}")
-
-
-def _library_errors() -> tuple[type[BaseException], ...]:
-    """Everything the decoders are known to raise for bad pictures, TensorFlow's only where it is loaded."""
-    # SyntaxError, KeyError and the like are Pillow's answers to damaged structure.
-    known: tuple[type[BaseException], ...] = (
-        ValueError, OSError, SyntaxError, EOFError, KeyError, IndexError, TypeError, OverflowError, MemoryError,
-        RuntimeError, struct.error,
-    )  # fmt: skip
-    tensorflow = sys.modules.get("tensorflow")
-    return (*known, tensorflow.errors.OpError) if tensorflow is not None else known
-
-
-def _explain(error: BaseException, header: Header) -> ImageError:
-    """The one place where a library's error becomes a reason that people understand."""
-    what = f"the {header.format.upper()} picture"
-    said = str(error).lower()
-    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
-        return ImageError(
-            "decode", "out_of_memory", f"not enough memory to decode {header.width:,} x {header.height:,} pixels"
-        )
-    if "truncated" in said or "premature end" in said or isinstance(error, EOFError):
-        return truncated(f"{what} ends before it is complete")
-    if "conversion from" in said or ("unknown" in said and "compression" in said):
-        return unsupported(f"{what} is of a kind that is not decoded")
-    return corrupt(f"{what} is damaged and cannot be decoded")
 
 
 def decode_fingerprint() -> dict[str, str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 
 from transforms.codecs import bmp, dicom, gif, jpeg, openexr, pillow, png, radiance
-from transforms.codecs.common import Header, corrupt, truncated, unsupported
+from transforms.codecs.common import Header, unsupported
+from transforms.codecs.failures import header_failure, library_errors
 from transforms.codecs.sniff import looks_like, sniff
 from transforms.errors import ImageError
 from transforms.preprocessing import Preprocessing
@@ -45,11 +45,8 @@ def read_header(data: bytes) -> Header:
         raise unsupported(f"not a picture in a known format: it looks like {looks_like(data)}")
     try:
         return _READERS[name](data)
-    except struct.error as error:
-        raise truncated(f"the {name.upper()} file ends inside its header, after {len(data):,} bytes") from error
-    # What Pillow raises for the headers of TIFF and AVIF that it cannot make sense of.
-    except (OSError, SyntaxError, ValueError, KeyError, IndexError, TypeError, EOFError, OverflowError) as error:
-        raise corrupt(f"the {name.upper()} file's header is damaged") from error
+    except library_errors() as error:
+        raise header_failure(error, name, len(data)) from error
 
 
 def check_limits(header: Header, data: bytes, spec: Preprocessing) -> None:

@@ -107,7 +107,12 @@ def export_efficientnet_lite0(output_dir: str | Path, checkpoint: str | Path | N
     Raises:
         CheckpointError: the weights are not installed, cannot be read or do not fit.
     """
-    weights = fold_weights(read_checkpoint(checkpoint or installed_checkpoint()))
+    path = checkpoint or installed_checkpoint()
+    arrays = read_checkpoint(path)
+    try:
+        weights = fold_weights(arrays)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     save_classifier(_forward, weights, (IMAGE_SIZE, IMAGE_SIZE), output_dir)
 
 

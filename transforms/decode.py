@@ -22,13 +22,13 @@ def decode_image(data: bytes, header: Header, spec: Preprocessing) -> np.ndarray
     Args:
         data: the whole file.
         header: of the same bytes, from `read_header`, its size already checked with `check_limits`.
-        spec: `exif` (turn upright), `background` (under alpha) and `max_pixels` (of all frames of a DICOM) apply.
+        spec: `exif` (turn upright), and `background` (under alpha) apply.
 
     Returns:
         uint8 `[H, W, 3]` RGB, C-contiguous; height and width as stored, swapped for orientations 5 to 8.
 
     Raises:
-        ImageError: stage `decode`; `truncated`, `corrupt`, `unsupported_format`, `too_many_pixels`, `out_of_memory`.
+        ImageError: stage `decode`; `truncated`, `corrupt`, `unsupported_format`, `out_of_memory`.
     """
     try:
         pixels = _decode(data, header, spec)
@@ -56,7 +56,7 @@ def _decode(data: bytes, header: Header, spec: Preprocessing) -> np.ndarray:
         case "avif":
             return pillow.decode_avif(data, spec.background)
         case "dicom":
-            return dicom.decode(data, header, spec.max_pixels)
+            return dicom.decode(data, header)
         case "openexr":
             return openexr.decode(data)
         case "hdr":

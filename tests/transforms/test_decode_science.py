@@ -7,8 +7,9 @@ import struct
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from tests.transforms.formats import dicom, openexr, photo, radiance
+from tests.transforms.formats import dicom, openexr, photo, radiance, saved
 from transforms.codecs.light import srgb
 from transforms.decode import decode_image
 from transforms.errors import ImageError
@@ -75,7 +76,7 @@ def test_openexr_that_is_cut_short_is_truncated_everywhere() -> None:
 
 def test_openexr_kinds_that_are_not_decoded() -> None:
     data = openexr(LINEAR)
-    assert failed(openexr(LINEAR, "ZNU")).message == (
+    assert failed(openexr(LINEAR, "NUZ")).message == (
         "the OpenEXR file has neither R, G, B nor Y among its channels (N, U, Z)"
     )
     several = data[:4] + struct.pack("<I", 2 | 0x1000) + data[8:]
@@ -157,12 +158,27 @@ def test_dicom_cut_short() -> None:
         assert error.type == "truncated" or error.message == "the DICOM holds no pixel data", end
 
 
-def test_dicom_frames_are_counted_before_they_are_decoded() -> None:
-    data = dicom(photo()[..., 0])
-    frames = struct.pack("<HH", 0x0028, 0x0008) + b"IS\x04\x001000"
+def test_dicom_of_many_frames_gives_the_first() -> None:
+    first = photo()[..., 0]
+    data = dicom(np.concatenate([first, 255 - first, first // 2])).replace(b"US\x02\0\x90\0", b"US\x02\0\x30\0")
+    frames = struct.pack("<HH", 0x0028, 0x0008) + b"IS\x02\x003 "
     at = data.index(struct.pack("<HH", 0x0028, 0x0010))
-    error = failed(data[:at] + frames + data[at:], max_pixels=1_000_000)
-    assert (error.type, error.message) == (
-        "too_many_pixels",
-        "the DICOM holds 1,000 frames of 64 x 48 pixels; 1,000,000 pixels are allowed",
-    )
+    assert np.array_equal(decoded(data[:at] + frames + data[at:])[..., 0], first)
+
+
+def encapsulated(jpeg: bytes) -> bytes:
+    """Baseline JPEG inside a DICOM (PS3.5, A.4.1): an empty offset table and one fragment."""
+    data = dicom(photo()[..., 0]).replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.4.50")
+    data = data.replace(b"UI\x14\x001.2.840.10008.1.2.4", b"UI\x16\x001.2.840.10008.1.2.4")
+    at = data.index(struct.pack("<HH", 0x7FE0, 0x0010))
+    jpeg += b"\0" * (len(jpeg) % 2)
+    items = struct.pack("<HHI", 0xFFFE, 0xE000, 0) + struct.pack("<HHI", 0xFFFE, 0xE000, len(jpeg)) + jpeg
+    head = struct.pack("<HH", 0x7FE0, 0x0010) + b"OB\0\0" + struct.pack("<I", 0xFFFFFFFF)
+    return data[:at] + head + items + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+
+
+def test_dicom_around_a_jpeg() -> None:
+    data = encapsulated(saved(Image.fromarray(photo()[..., 0]), "JPEG", quality=95))
+    assert np.abs(decoded(data)[..., 0].astype(int) - photo()[..., 0]).max() <= 6
+    for end in (len(data) - 1, len(data) - 9, len(data) - 200):
+        assert failed(data[:end]).type == "truncated"

@@ -5,6 +5,7 @@ DCMTK fills what a truncated file lacks with whatever memory holds and reports n
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _LONG_LENGTH = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 _UNDEFINED = 0xFFFFFFFF
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_ITEM, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE0DD
 _TRANSFER_SYNTAX = 0x00020010
 _SAMPLES, _PHOTOMETRIC, _FRAMES = 0x00280002, 0x00280004, 0x00280008
 _ROWS, _COLUMNS, _ALLOCATED, _STORED, _SIGNED = 0x00280010, 0x00280011, 0x00280100, 0x00280101, 0x00280103
@@ -30,17 +31,20 @@ _PIXELS = 0x7FE00010
 @dataclass(frozen=True)
 class _Element:
     tag: int
-    start: int
-    length: int
+    begin: int  # of the tag
+    start: int  # of the value
+    end: int | None  # None for pixel data without a length
 
 
 @dataclass(frozen=True)
 class _Dataset:
-    """The few attributes that decide pixels (DICOM PS3.3, C.7.6.3), each as its raw bytes."""
+    """What decides pixels (DICOM PS3.3, C.7.6.3): the image pixel group's values, and that group as it is encoded."""
 
     values: dict[int, bytes]
     order: str
-    native: int | None  # bytes of pixel data that is not encapsulated
+    syntax: bytes
+    group: bytes
+    pixels: _Element
 
     def number(self, tag: int, default: int) -> int:
         value = self.values.get(tag, b"")
@@ -49,13 +53,16 @@ class _Dataset:
     def decimal(self, tag: int) -> float | None:
         """The first value of a decimal string, None where there is none."""
         try:
-            return float(self.values[tag].split(b"\\")[0].strip(b" \0"))
+            value = float(self.values[tag].split(b"\\")[0].strip(b" \0"))
         except (KeyError, ValueError):
             return None
+        return value if math.isfinite(value) else None
 
     @property
-    def frames(self) -> int:
-        return max(1, int(self.decimal(_FRAMES) or 1))
+    def frame_bytes(self) -> int:
+        """Bytes of one frame of native pixels."""
+        samples = self.number(_ROWS, 0) * self.number(_COLUMNS, 0) * self.number(_SAMPLES, 1)
+        return (samples * self.number(_ALLOCATED, 8) + 7) // 8
 
 
 def read_header(data: bytes) -> Header:
@@ -64,17 +71,16 @@ def read_header(data: bytes) -> Header:
     height, width = dataset.number(_ROWS, 0), dataset.number(_COLUMNS, 0)
     if not height or not width:
         raise corrupt(f"the DICOM's header gives a size of {width} x {height}")
-    samples = dataset.number(_SAMPLES, 1)
-    needed = height * width * samples * dataset.number(_ALLOCATED, 8) // 8
-    if dataset.native is not None and dataset.native < needed:
-        raise truncated(f"the DICOM holds {dataset.native:,} of {needed:,} bytes of pixels")
-    return Header("dicom", width, height, 1, samples)
+    pixels = dataset.pixels
+    if pixels.end is not None and pixels.end - pixels.start < dataset.frame_bytes:
+        raise truncated(f"the DICOM holds {pixels.end - pixels.start:,} of {dataset.frame_bytes:,} bytes of pixels")
+    return Header("dicom", width, height, 1, dataset.number(_SAMPLES, 1))
 
 
 def _read(data: bytes) -> _Dataset:
     try:
         return _walk(data)
-    except (struct.error, IndexError) as error:
+    except struct.error as error:
         raise _cut(data) from error
 
 
@@ -84,87 +90,102 @@ def _cut(data: bytes) -> ImageError:
 
 def _walk(data: bytes) -> _Dataset:
     values: dict[int, bytes] = {}
-    at = 132
+    at, syntax, group = 132, b"", b""
     for element in _elements(data, at, True, "<"):
-        if element.tag >> 16 != 2:
+        if element.tag >> 16 != 2 or element.end is None:
             break
-        values[element.tag] = data[element.start : element.start + element.length]
-        at = element.start + element.length
-    syntax = values.get(_TRANSFER_SYNTAX, b"").strip(b" \0").decode("ascii", "replace")
-    if syntax == _DEFLATED:
+        at = element.end
+        if element.tag == _TRANSFER_SYNTAX:
+            syntax = data[element.start : element.end]
+    name = syntax.strip(b" \0").decode("ascii", "replace")
+    if name == _DEFLATED:
         raise unsupported("the DICOM's data set is deflated, which is not decoded")
-    order = ">" if syntax == _BIG_ENDIAN else "<"
-    for element in _elements(data, at, syntax != _IMPLICIT, order):
+    order = ">" if name == _BIG_ENDIAN else "<"
+    for element in _elements(data, at, name != _IMPLICIT, order):
         if element.tag == _PIXELS:
-            return _Dataset(values, order, _pixel_bytes(data, element))
-        if element.tag >> 16 == 0x0028:
-            values[element.tag] = data[element.start : element.start + element.length]
+            _check_fragments(data, element)
+            return _Dataset(values, order, syntax, group, element)
+        if element.tag >> 16 == 0x0028 and element.tag != _FRAMES:
+            values[element.tag] = data[element.start : element.end]
+            group += data[element.begin : element.end]
     raise corrupt("the DICOM holds no pixel data")
 
 
 def _elements(data: bytes, at: int, explicit: bool, order: str) -> Iterator[_Element]:
-    """Yield the elements of the outermost level (PS3.5, chapter 7); sequences without a length are stepped through."""
+    """Yield the outermost elements (PS3.5, chapter 7) up to the pixels; a sequence without a length is one of them."""
     depth = 0
+    outermost, value, name = at, at, 0
     while at < len(data):
-        group, number = struct.unpack_from(order + "HH", data, at)
-        tag = group << 16 | number
-        if not explicit or group == 0xFFFE:
-            (length,) = struct.unpack_from(order + "I", data, at + 4)
-            start = at + 8
-        elif data[at + 4 : at + 6] in _LONG_LENGTH:
-            (length,) = struct.unpack_from(order + "I", data, at + 8)
-            start = at + 12
-        else:
-            (length,) = struct.unpack_from(order + "H", data, at + 6)
-            start = at + 8
-        if tag == _PIXELS and depth == 0:
-            yield _Element(tag, start, length)
-            return
-        if tag == _SEQUENCE_END:
-            depth -= 1
-        if length == _UNDEFINED:
-            depth += tag != _ITEM
-            at = start
-            continue
-        if start + length > len(data):
+        tag, start, length = _tag(data, at, explicit, order)
+        if depth == 0:
+            outermost, value, name = at, start, tag
+        end = None if length == _UNDEFINED else start + length
+        if end is not None and end > len(data):
+            if tag == _PIXELS:
+                raise truncated(f"the DICOM holds {len(data) - start:,} of {length:,} bytes of pixels")
             raise _cut(data)
-        if depth == 0 and tag not in (_ITEM, _ITEM_END, _SEQUENCE_END):
-            yield _Element(tag, start, length)
-        at = start + length
+        if tag == _PIXELS and depth == 0:
+            yield _Element(tag, at, start, end)
+            return
+        # Items without a length are stepped into, with one they are stepped over.
+        depth += (end is None and tag != _ITEM) - (tag == _SEQUENCE_END)
+        at = start if end is None else end
+        if depth == 0:
+            yield _Element(name, outermost, value, at)
 
 
-def _pixel_bytes(data: bytes, pixels: _Element) -> int | None:
-    """Bytes of native pixel data; None for encapsulated data whose fragments are all there (PS3.5, A.4)."""
-    if pixels.length != _UNDEFINED:
-        return min(pixels.length, len(data) - pixels.start)
+def _tag(data: bytes, at: int, explicit: bool, order: str) -> tuple[int, int, int]:
+    """Tag, start of the value and its length."""
+    group, number = struct.unpack_from(order + "HH", data, at)
+    if not explicit or group == 0xFFFE:
+        return group << 16 | number, at + 8, struct.unpack_from(order + "I", data, at + 4)[0]
+    if data[at + 4 : at + 6] in _LONG_LENGTH:
+        return group << 16 | number, at + 12, struct.unpack_from(order + "I", data, at + 8)[0]
+    return group << 16 | number, at + 8, struct.unpack_from(order + "H", data, at + 6)[0]
+
+
+def _check_fragments(data: bytes, pixels: _Element) -> None:
+    """Raise `truncated` unless all fragments of encapsulated pixels are there (PS3.5, A.4)."""
     at = pixels.start
-    while True:
+    while pixels.end is None:
         group, number, length = struct.unpack_from("<HHI", data, at)
         if group << 16 | number == _SEQUENCE_END:
-            return None
-        if at + 8 + length > len(data):
-            raise _cut(data)
+            return
         at += 8 + length
+        if at > len(data):
+            raise _cut(data)
 
 
-def decode(data: bytes, header: Header, max_pixels: int) -> np.ndarray:
+def _reduced(data: bytes, dataset: _Dataset) -> bytes:
+    """A file of the image pixel group alone, and of native pixels the first frame alone.
+
+    The library decodes all frames at once, and what it does not see it cannot stumble over.
+    """
+    meta = b"\x02\0\x10\0UI" + struct.pack("<H", len(dataset.syntax)) + dataset.syntax
+    head = b"\0" * 128 + b"DICM" + b"\x02\0\0\0UL\x04\0" + struct.pack("<I", len(meta)) + meta + dataset.group
+    pixels = dataset.pixels
+    if pixels.end is None:
+        return head + data[pixels.begin :]
+    # Pixel data must have an even length.
+    frame = data[pixels.start : pixels.start + dataset.frame_bytes]
+    frame += b"\0" * (len(frame) % 2)
+    return head + data[pixels.begin : pixels.start - 4] + struct.pack(dataset.order + "I", len(frame)) + frame
+
+
+def decode(data: bytes, header: Header) -> np.ndarray:
     """Decode the first frame to uint8 `[H, W, 3]`.
 
     Grey values go through the file's first window (PS3.3, C.11.2.1.2, linear); without one the whole range of
     the stored bits becomes 0 to 255, as tensorflow-io maps it.
-
-    Raises:
-        ImageError: `too_many_pixels` where all frames together, which are decoded at once, exceed `max_pixels`.
     """
     import tensorflow as tf
     import tensorflow_io as tfio
 
     dataset = _read(data)
-    if header.width * header.height * dataset.frames > max_pixels:
-        frames = f"{dataset.frames:,} frames of {header.width} x {header.height} pixels"
-        raise ImageError("decode", "too_many_pixels", f"the DICOM holds {frames}; {max_pixels:,} pixels are allowed")
     # "lossy" leaves an empty tensor instead of an error: ours names the reason
-    frames = tfio.image.decode_dicom_image(data, on_error="lossy", scale="auto", dtype=tf.float32).numpy()
+    frames = tfio.image.decode_dicom_image(
+        _reduced(data, dataset), on_error="lossy", scale="auto", dtype=tf.float32
+    ).numpy()
     if frames.ndim != 4 or frames.shape[1:3] != (header.height, header.width):
         raise corrupt("the DICOM's pixel data cannot be decoded")
     shades = frames[0]

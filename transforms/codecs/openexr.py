@@ -16,6 +16,7 @@ from transforms.codecs.light import srgb
 from transforms.errors import ImageError
 
 _TILED, _DEEP, _MULTIPART = 0x200, 0x800, 0x1000
+_FARTHEST = 1 << 24
 # By the number of the compression attribute: none, RLE, ZIPS, ZIP, PIZ, PXR24, B44, B44A, DWAA, DWAB
 _ROWS_A_CHUNK = (1, 1, 1, 16, 32, 16, 32, 32, 32, 256)
 _ROOT = ((b"R", b"G", b"B"), (b"Y",))
@@ -29,6 +30,7 @@ class _Layout:
     compression: int
     tile: tuple[int, int] | None
     table: int  # where the offsets begin
+    attributes: dict[bytes, bytes]
 
 
 def read_header(data: bytes) -> Header:
@@ -57,15 +59,24 @@ def _layout(data: bytes) -> _Layout:
         left, top, right, bottom = struct.unpack("<4i", attributes[b"dataWindow"])
         (compression,) = attributes[b"compression"]
         channels = _channels(attributes[b"channels"])
+        if len(attributes.get(b"lineOrder", b"\0")) != 1:
+            raise ValueError("the order of lines is one byte")
         tile = struct.unpack_from("<IIB", attributes[b"tiles"]) if version & _TILED else None
     except (KeyError, ValueError, struct.error) as error:
         raise corrupt("the OpenEXR header lacks what a picture needs") from error
     width, height = right - left + 1, bottom - top + 1
-    if width < 1 or height < 1 or compression >= len(_ROWS_A_CHUNK):
+    if list(channels) != sorted(channels):
+        raise corrupt("the OpenEXR header's channels are not in order")
+    if (
+        width < 1
+        or height < 1
+        or max(map(abs, (left, top, right, bottom))) > _FARTHEST
+        or compression >= len(_ROWS_A_CHUNK)
+    ):
         raise corrupt(f"the OpenEXR header gives a size of {width} x {height}, compression {compression}")
     if tile is not None and (tile[2] & 0xF or not tile[0] or not tile[1]):
         raise unsupported("the OpenEXR file holds several resolutions; only one is decoded")
-    return _Layout(width, height, channels, compression, tile[:2] if tile else None, table)
+    return _Layout(width, height, channels, compression, tile[:2] if tile else None, table, attributes)
 
 
 def _attributes(data: bytes) -> tuple[dict[bytes, bytes], int]:
@@ -109,8 +120,36 @@ def _channels(value: bytes) -> dict[bytes, int]:
     return found
 
 
-def _check_chunks(data: bytes, layout: _Layout) -> None:
-    """Raise unless every chunk lies inside the file."""
+def _rebuilt(data: bytes, layout: _Layout) -> bytes:
+    """The same chunks behind a header of what matters alone: the libraries throw for anything odd in the rest.
+
+    Raises:
+        ImageError: unless every chunk lies inside the file.
+    """
+    window = layout.attributes[b"dataWindow"]
+    kept = [
+        (b"channels", b"chlist", layout.attributes[b"channels"]),
+        (b"compression", b"compression", bytes([layout.compression])),
+        (b"dataWindow", b"box2i", window),
+        (b"displayWindow", b"box2i", window),
+        (b"lineOrder", b"lineOrder", layout.attributes.get(b"lineOrder", b"\0")),
+        (b"pixelAspectRatio", b"float", struct.pack("<f", 1)),
+        (b"screenWindowCenter", b"v2f", struct.pack("<2f", 0, 0)),
+        (b"screenWindowWidth", b"float", struct.pack("<f", 1)),
+    ]
+    if layout.tile is not None:
+        kept.append((b"tiles", b"tiledesc", layout.attributes[b"tiles"]))
+    version = struct.pack("<I", 2 | (_TILED if layout.tile else 0))
+    fields = (name + b"\0" + kind + b"\0" + struct.pack("<i", len(value)) + value for name, kind, value in kept)
+    head = data[:4] + version + b"".join(fields) + b"\0"
+    offsets = _chunks(data, layout)
+    moved = len(head) - layout.table
+    table = struct.pack(f"<{len(offsets)}Q", *(offset + moved for offset in offsets))
+    return head + table + data[layout.table + len(table) :]
+
+
+def _chunks(data: bytes, layout: _Layout) -> tuple[int, ...]:
+    """Where each chunk begins; raises unless all lie inside the file."""
     if layout.tile is None:
         chunks = -(-layout.height // _ROWS_A_CHUNK[layout.compression])
         head, size_at = 8, 4
@@ -119,7 +158,8 @@ def _check_chunks(data: bytes, layout: _Layout) -> None:
         head, size_at = 20, 16
     if layout.table + chunks * 8 > len(data):
         raise _cut(data)
-    for offset in struct.unpack_from(f"<{chunks}Q", data, layout.table):
+    offsets = struct.unpack_from(f"<{chunks}Q", data, layout.table)
+    for offset in offsets:
         # A writer that was interrupted leaves zeros.
         if not offset or offset + head > len(data):
             raise _cut(data)
@@ -128,6 +168,7 @@ def _check_chunks(data: bytes, layout: _Layout) -> None:
         (size,) = struct.unpack_from("<I", data, offset + size_at)
         if offset + head + size > len(data):
             raise _cut(data)
+    return offsets
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -139,16 +180,17 @@ def decode(data: bytes) -> np.ndarray:
     import tensorflow_io as tfio
 
     layout = _read(data)
-    _check_chunks(data, layout)
     names = next((root for root in _ROOT if all(name in layout.channels for name in root)), None)
     if names is None:
         listed = ", ".join(sorted(name.decode("ascii", "replace") for name in layout.channels)[:8])
         raise unsupported(f"the OpenEXR file has neither R, G, B nor Y among its channels ({listed})")
-    _probe(data, layout)
+    rebuilt = _rebuilt(data, layout)
+    _probe(rebuilt, layout)
     # Asked for another type than the stored one, the decoder ends the process.
     kinds = (tf.uint32, tf.float16, tf.float32)
     planes = [
-        srgb(tfio.experimental.image.decode_exr(data, 0, name, kinds[layout.channels[name]]).numpy()) for name in names
+        srgb(tfio.experimental.image.decode_exr(rebuilt, 0, name, kinds[layout.channels[name]]).numpy())
+        for name in names
     ]
     return np.stack(planes, axis=2) if len(planes) == 3 else three_channels(planes[0])
 

@@ -56,11 +56,11 @@ class RunProgress:
         if self._live is not None:
             self._live.update(self._task, description=name)
         else:
-            self._console.print(f"{name} ...", highlight=False)
+            self._console.print(f"{name} ...")
 
     def say(self, text: str) -> None:
         """Show a line that stays."""
-        self._console.print(text, highlight=False)
+        self._console.print(text)
 
     def update(self, done: int, failed: int) -> None:
         """Show how far the run is; plain lines come no more often than every `INTERVAL` seconds."""
@@ -74,7 +74,7 @@ class RunProgress:
             self._live.update(self._task, completed=done, rest=text)
         elif now - self._last_line >= INTERVAL:
             self._last_line = now
-            self._console.print(f"{done:,} of {self._total:,} images, {text}", highlight=False)
+            self._console.print(f"{done:,} of {self._total:,} images, {text}")
 
     def _text(self, done: int, failed: int) -> str:
         rate = self.rate()

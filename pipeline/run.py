@@ -6,9 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-
-from pipeline.errors import HublabelError
+from pipeline.console import plain_console
 from pipeline.progress import readable_seconds
 
 SMALL = 24  # rows that are shown as a table without being asked for
@@ -16,8 +14,8 @@ SMALL = 24  # rows that are shown as a table without being asked for
 
 def run_command(path: str, overrides: Sequence[str]) -> int:
     """Label what the config at `path` names; returns the exit code."""
-    console = Console(stderr=True)
-    console.print(f"hublabel: {path}", highlight=False)
+    console = plain_console(stderr=True)
+    console.print(f"hublabel: {path}")
 
     from pipeline.config import load_config
 
@@ -38,21 +36,21 @@ def _same_command() -> str:
     return shlex.join(["hublabel", *sys.argv[1:]])
 
 
-def _tell(outcome, output: str) -> int:  # noqa: ANN001
+def _tell(outcome, output: str) -> int:
     from pipeline.show import print_failures, print_table
 
-    console = Console()
+    console = plain_console()
     coverage = outcome.coverage
     if coverage.rows <= SMALL:
         print_table(console, outcome.record.output, coverage.rows)
     if not outcome.images:
-        console.print("nothing to do: every image has its row already", highlight=False)
+        console.print("nothing to do: every image has its row already")
     labelled = coverage.rows - coverage.failed
-    console.print(f"{coverage.rows:,} images: {labelled:,} labelled, {coverage.failed:,} failed", highlight=False)
+    console.print(f"{coverage.rows:,} images: {labelled:,} labelled, {coverage.failed:,} failed")
     print_failures(console, outcome.record.output)
     if outcome.images:
         rate = outcome.images / outcome.seconds
         took = readable_seconds(outcome.seconds)
-        console.print(f"{rate:,.1f} images/s, {took} with the start of TensorFlow", highlight=False)
-    console.print(f"predictions: {output}/predictions (Parquet)\nreport: {output}/report.json", highlight=False)
+        console.print(f"{rate:,.1f} images/s, {took} with the start of TensorFlow")
+    console.print(f"predictions: {output}/predictions (Parquet)\nreport: {output}/report.json")
     return 0

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.console import plain_console
 from pipeline.errors import UsageError
 from pipeline.record import load_record
 from transforms.storage import LocalStorage, open_storage
@@ -20,7 +21,7 @@ COLUMNS = ["uri", "status", "label", "label_index", "score", "error_stage", "err
 
 def show_command(output: str, rows: int) -> int:
     """Print the first `rows` rows of an output."""
-    print_table(Console(), output, rows)
+    print_table(plain_console(), output, rows)
     return 0
 
 
@@ -42,7 +43,7 @@ def print_table(console: Console, output: str, rows: int) -> None:
             table.add_row(name, Text(label), "" if score is None else f"{score:.3f}")
         else:
             table.add_row(name, Text(f"failed: {row['error_message']} ({row['error_type']})", style="red"), "")
-    console.print(table)
+    console.print(table, soft_wrap=False)
 
 
 def _first_rows(output: str, rows: int) -> Iterator[dict[str, Any]]:
@@ -70,4 +71,4 @@ def print_failures(console: Console, output: str) -> None:
     """Failed images by reason, as the report of a finished run counts them."""
     report = json.loads(open_storage(output).read("report.json"))
     for reason, count in report["errors"].items():
-        console.print(f"  {count:,} {reason}", highlight=False)
+        console.print(f"  {count:,} {reason}")

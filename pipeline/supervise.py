@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # pyarrow: imported once the first line is out
     from pipeline.coverage import Coverage
 
 LOG = "run.log"
+REPORT = "report.json"
 SUCCESS = "_SUCCESS"
 CRASHES = 4  # native crashes in a row without a new part before a run is given up
 TICK = 0.1  # seconds between looks at the child
@@ -63,10 +64,11 @@ def run(config: RunConfig, console: Console) -> Outcome:
     with output_lock(storage.root) as lock, stop_signals() as signals:
         record = _pinned(config, storage, console, signals)
         outcome = Outcome(record, _coverage(storage, record, console))
+        _check_budget(config, outcome.coverage)
         if not outcome.coverage.complete:
             storage.delete(SUCCESS)
             _label(config, storage, outcome, console, signals, lock)
-        if not storage.exists(SUCCESS):
+        if not (storage.exists(SUCCESS) and storage.exists(REPORT)):
             _finish(storage, outcome)
         return outcome
 
@@ -126,7 +128,7 @@ def _planned(
         progress=lambda rows: signals.check(),  # noqa: ARG005
     )
     left_out = "".join(f", {count:,} left out ({reason.replace('_', ' ')})" for reason, count in plan.left_out.items())
-    console.print(f"{plan.rows:,} images in {plan.shards:,} shards{left_out}", highlight=False)
+    console.print(f"{plan.rows:,} images in {plan.shards:,} shards{left_out}")
     record = RunRecord(storage.root, config.resolved(), model, pins, plan, versions())
     save_record(storage, record)
     return record
@@ -137,9 +139,9 @@ def _coverage(storage: Storage, record: RunRecord, console: Console) -> Coverage
 
     coverage = Coverage(storage, record.plan)
     coverage.refresh()
-    coverage.mend(lambda line: console.print(f"damaged: {line}", style="yellow", highlight=False))
+    coverage.mend(lambda line: console.print(f"damaged: {line}", style="yellow"))
     if coverage.rows and not coverage.complete:
-        console.print(f"going on: {coverage.rows:,} of {record.plan.rows:,} images are done", highlight=False)
+        console.print(f"going on: {coverage.rows:,} of {record.plan.rows:,} images are done")
     return coverage
 
 

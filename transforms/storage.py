@@ -8,16 +8,23 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 TEMPORARY = ".tmp-"  # in the name of everything not committed yet; readers of Parquet folders skip dot files
 NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # exFAT, some FUSE mounts
+
+
+class StorageError(OSError):
+    """An object store could not do it; the message names the object and says why. What is stored may be sound."""
 
 
 class Storage(Protocol):
     """A folder of small immutable objects, named by relative paths with forward slashes."""
 
     root: str
+
+    def prepare(self) -> None:
+        """Make the place ready for writing. Raises OSError when there can be none."""
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
         """Commit `data` as `name`, whole or not at all and for good; False when `name` is there already."""
@@ -27,6 +34,9 @@ class Storage(Protocol):
 
     def read(self, name: str) -> bytes:
         """The bytes of `name`. Raises FileNotFoundError."""
+
+    def open(self, name: str) -> BinaryIO:
+        """`name` for reading here and there, as pyarrow reads Parquet. Raises FileNotFoundError."""
 
     def exists(self, name: str) -> bool:
         """Whether `name` was committed."""
@@ -38,12 +48,52 @@ class Storage(Protocol):
         """Remove `name`; nothing happens when it is gone already."""
 
 
-def open_storage(root: str) -> Storage:
-    """The storage of an output path. Raises ValueError for a scheme that cannot be written to."""
+class ObjectStorage(Storage, Protocol):
+    """An object store. A tag changes whenever an object does: its ETag or generation."""
+
+    def tag(self, name: str) -> str:
+        """The tag of `name`. Raises FileNotFoundError."""
+
+    def read_tagged(self, name: str) -> tuple[bytes, str]:
+        """The bytes and the tag of `name`, of one moment. Raises FileNotFoundError."""
+
+    def put_if(self, name: str, data: bytes, tag: str | None) -> str | None:
+        """Put `data` where the tag is still this one (None: where nothing is); the new tag, None if it is another."""
+
+    def delete_if(self, name: str, tag: str) -> None:
+        """Remove `name` if its tag is still this one."""
+
+    def upload(self, name: str, path: str) -> None:
+        """Commit the file at `path`, of any size, as `name`, in place of what was there."""
+
+
+def is_remote(root: str) -> bool:
+    """Whether the output path names an object store, which `open_object_storage` opens."""
     scheme, separator, _ = root.partition("://")
-    if separator and scheme != "file":
-        raise ValueError(f"{root}: outputs can be written to local folders; {scheme}:// is not supported")
-    return LocalStorage(root.removeprefix("file://"))
+    return bool(separator) and scheme.lower() != "file"
+
+
+def open_storage(root: str) -> Storage:
+    """The storage of an output path.
+
+    Raises:
+        ValueError: the scheme cannot be written to, its client library is not installed, or no bucket is named.
+    """
+    return open_object_storage(root) if is_remote(root) else LocalStorage(root.removeprefix("file://"))
+
+
+def open_object_storage(root: str) -> ObjectStorage:
+    """The object store of an output URI. Raises ValueError as `open_storage`."""
+    scheme = root.partition("://")[0].lower()
+    if scheme != "s3":
+        raise ValueError(f"{root}: outputs can be written to local folders and s3://; {scheme}:// is not supported")
+    try:
+        from transforms.storage_s3 import S3Storage
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{root}: {error.name} is not installed; s3:// needs an extra: pip install 'hublabel[aws]'"
+        ) from None
+    return S3Storage(root)
 
 
 class LocalStorage:
@@ -59,6 +109,9 @@ class LocalStorage:
     def path(self, name: str) -> str:
         """Absolute path of `name`."""
         return os.path.join(self.root, name)
+
+    def prepare(self) -> None:
+        os.makedirs(self.root, exist_ok=True)
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
         with self._written(name, data) as temporary:
@@ -98,6 +151,9 @@ class LocalStorage:
 
     def read(self, name: str) -> bytes:
         return Path(self.path(name)).read_bytes()
+
+    def open(self, name: str) -> BinaryIO:
+        return open(self.path(name), "rb")
 
     def exists(self, name: str) -> bool:
         return os.path.exists(self.path(name))

@@ -1,6 +1,7 @@
 """The process that runs the pipeline: `python -m pipeline.child OUTPUT EVENTS_FD`, started by `supervise`.
 
-Its standard input is a pipe that the parent holds: when it closes, the parent is gone, and so is the child.
+Its standard input is a pipe that the parent holds. The first line is the job: the shards to label, as JSON. When the
+pipe closes, the child is to stop, or the parent is gone: it withdraws its marks of attempts and ends.
 What it has to say goes as JSON lines to the file descriptor EVENTS_FD; all else it prints is log.
 """
 
@@ -18,14 +19,15 @@ from typing import Any
 import apache_beam as beam
 
 from pipeline.config import RunConfig, config_from_resolved
-from pipeline.coverage import Coverage
 from pipeline.errors import HublabelError, UsageError
 from pipeline.graph import label, model_spec
+from pipeline.job import parse_job
 from pipeline.labels import check_label_count, load_labels
 from pipeline.record import load_record
 from pipeline.runners import runner_and_options
+from transforms.attempts import withdraw_marks
 from transforms.model import ModelError, load_classifier
-from transforms.records import Columns
+from transforms.records import Columns, Shard
 from transforms.storage import open_storage
 
 
@@ -36,10 +38,11 @@ def main(arguments: list[str]) -> int:
     def tell(event: str, **values: Any) -> None:
         events.write(json.dumps({"event": event, **values}) + "\n")
 
+    shards = parse_job(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     try:
-        run(output, tell)
+        run(output, shards, tell)
     except HublabelError as error:
         tell("error", message=str(error), exit_code=error.exit_code)
         return error.exit_code
@@ -50,8 +53,8 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def run(output: str, tell: Any) -> None:
-    """Label what is pending in `output`.
+def run(output: str, shards: list[Shard], tell: Any) -> None:
+    """Label `shards` of the run in `output`.
 
     Raises:
         HublabelError: the run is not there, or the model does not fit the config.
@@ -61,14 +64,12 @@ def run(output: str, tell: Any) -> None:
     if record is None:
         raise HublabelError(f"{output}: no run to go on with")
     config = config_from_resolved(record.config, f"{output}/run.yaml")
-    coverage = Coverage(storage, record.plan)
-    coverage.refresh()
     tell("phase", name="loading the model")
     columns, labels = columns_and_labels(config, record.model)
     tell("phase", name="labelling")
     runner, options = runner_and_options(config.runner.name, config.runner.options)
     with beam.Pipeline(runner=runner, options=options) as pipeline:
-        label(pipeline, config, record, coverage.pending(), columns, labels)
+        label(pipeline, config, record, shards, columns, labels)
 
 
 def columns_and_labels(config: RunConfig, model_path: str) -> tuple[Columns, tuple[str, ...] | None]:
@@ -84,7 +85,7 @@ def columns_and_labels(config: RunConfig, model_path: str) -> tuple[Columns, tup
     labels = load_labels(config.model.labels) if config.model.labels else None
     classes = lengths.get("probabilities", lengths.get("logits"))
     if labels is not None and classes is not None:
-        check_label_count(labels, classes, config.model.label_offset)
+        check_label_count(labels, classes, config.model.label_offset, config.model.labels or "")
     columns = Columns(
         top_k=config.output.top_k if config.model.classifies else 0,
         logits=lengths["logits"] if config.output.logits else 0,
@@ -103,6 +104,7 @@ def root_cause(error: BaseException) -> str:
 
 def _end_with_parent() -> None:
     sys.stdin.buffer.read()
+    withdraw_marks()
     os._exit(1)
 
 

@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_run(commands)
+    _add_retry(commands)
     _add_show(commands)
     _add_export(commands)
     return parser
@@ -53,6 +54,10 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         help="override a key of the config, such as input.path=photos/ (may be given several times)",
     )  # fmt: skip
     run.add_argument("--limit", type=int, metavar="N", help="label only the first N images (input.limit)")
+    run.add_argument(
+        "--extend", action="store_true",
+        help="take up images that the input has got since the run was planned, and only them",
+    )  # fmt: skip
     run.set_defaults(command=_run)
 
 
@@ -62,7 +67,32 @@ def _run(parsed: argparse.Namespace) -> int:
     overrides = list(parsed.overrides)
     if parsed.limit is not None:
         overrides.append(f"input.limit={parsed.limit}")
-    return run_command(parsed.config, overrides)
+    return run_command(parsed.config, overrides, parsed.extend)
+
+
+def _add_retry(commands: argparse._SubParsersAction) -> None:
+    retry = commands.add_parser(
+        "retry",
+        help="label the failed images of a run again",
+        description="Label the failed images of a run again; the rows of the others are carried over unchanged.",
+        epilog="Example: hublabel retry out/ --type timeout --type io_error",
+    )
+    retry.add_argument("output", metavar="OUT", help="the output directory of a run")
+    retry.add_argument(
+        "--stage", action="append", default=[], choices=["read", "decode", "model"],
+        help="only failures of this stage (may be given several times)",
+    )  # fmt: skip
+    retry.add_argument(
+        "--type", action="append", default=[], metavar="TYPE", dest="types",
+        help="only failures of this error_type, such as timeout (may be given several times)",
+    )  # fmt: skip
+    retry.set_defaults(command=_retry)
+
+
+def _retry(parsed: argparse.Namespace) -> int:
+    from pipeline.retry import retry_command
+
+    return retry_command(parsed.output, parsed.stage, parsed.types)
 
 
 def _add_show(commands: argparse._SubParsersAction) -> None:

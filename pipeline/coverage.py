@@ -17,9 +17,12 @@ class Coverage:
     """What the committed parts of a run add up to; `refresh` takes up those that are new.
 
     Attributes:
-        rows, failed: rows in parts, and those of them that failed.
-        shards: parts.
+        rows, failed: rows in the newest parts, and those of them that failed.
+        shards: shards that have a part.
         seconds: thread-seconds by stage.
+        damaged: names of parts that cannot count, and what is wrong with them.
+        wanted: shards that are to get a part of a later generation.
+        only_wanted: whether that is all there is to do, shards without any part being left alone.
     """
 
     storage: Storage
@@ -29,23 +32,27 @@ class Coverage:
     shards: int = 0
     seconds: Counter[str] = field(default_factory=Counter)
     damaged: dict[str, str] = field(default_factory=dict)
+    wanted: dict[tuple[int, int], Shard] = field(default_factory=dict)
+    only_wanted: bool = False
     _seen: list[dict[int, PartFooter]] = field(default_factory=list)
 
     def refresh(self) -> None:
-        """List the folders of plan files that are not covered yet and read the footers that are new.
+        """List the folders of plan files where parts are missing and read the footers that are new.
 
-        Damaged or foreign parts are not counted; `damaged` has their names and what is wrong with them.
+        Damaged or foreign parts are not counted but noted in `damaged`.
         """
         self._seen = self._seen or [{} for _ in self.plan.files]
+        awaited = {file for file, row_group in self.wanted if not self._reached(file, row_group)}
         for number, plan_file in enumerate(self.plan.files):
-            seen = self._seen[number]
-            if len(seen) == plan_file.shards:
+            if len(self._seen[number]) == plan_file.shards and number not in awaited:
                 continue
-            for row_group, (_, name) in newest_parts(self.storage, number).items():
-                if row_group not in seen and row_group < plan_file.shards and name not in self.damaged:
-                    self._take(seen, row_group, name)
+            for row_group, (generation, name) in newest_parts(self.storage, number).items():
+                seen = self._seen[number].get(row_group)
+                if row_group < plan_file.shards and name not in self.damaged:
+                    if seen is None or seen.generation < generation:
+                        self._take(number, row_group, name)
 
-    def _take(self, seen: dict[int, PartFooter], row_group: int, name: str) -> None:
+    def _take(self, number: int, row_group: int, name: str) -> None:
         try:
             footer = part_footer(self.storage, name)
         except FileNotFoundError:  # superseded between the listing and now
@@ -53,26 +60,51 @@ class Coverage:
         except DamagedPartError as error:
             self.damaged[name] = str(error)
             return
-        if footer.plan != self.plan.fingerprint or footer.rows != self.plan.files[footer.file].shard_rows(row_group):
+        if footer.plan != self.plan.fingerprint or footer.rows != self.plan.files[number].shard_rows(row_group):
             self.damaged[name] = "it belongs to another plan"
             return
-        seen[row_group] = footer
-        self.shards += 1
-        self.rows += footer.rows
-        self.failed += footer.failed
+        before = self._seen[number].get(row_group)
+        self._seen[number][row_group] = footer
+        self.shards += before is None
+        self.rows += footer.rows - (before.rows if before else 0)
+        self.failed += footer.failed - (before.failed if before else 0)
         self.seconds.update(footer.seconds)
+        self.seconds.subtract(before.seconds if before else {})
 
     @property
     def complete(self) -> bool:
+        """Whether nothing is pending."""
+        return (self.only_wanted or self.covered) and all(self._reached(*key) for key in self.wanted)
+
+    @property
+    def covered(self) -> bool:
         """Whether every shard of the plan has its part."""
         return self.shards == self.plan.shards
 
+    @property
+    def progress(self) -> int:
+        """A number that grows with every part that counts."""
+        return self.shards + sum(self._reached(*key) for key in self.wanted)
+
+    def _reached(self, file: int, row_group: int) -> bool:
+        footer = self._seen[file].get(row_group)
+        return footer is not None and footer.generation >= self.wanted[file, row_group].generation
+
     def pending(self) -> Iterator[Shard]:
-        """The shards without a part, in the plan's order."""
+        """The shards still to be labelled, in the plan's order: those without a part, and those wanted again."""
+        if self.only_wanted:
+            yield from (shard for key, shard in sorted(self.wanted.items()) if not self._reached(*key))
+            return
         for number, plan_file in enumerate(self.plan.files):
             for row_group in range(plan_file.shards):
                 if row_group not in self._seen[number]:
                     yield Shard(number, row_group, plan_file.shard_rows(row_group))
+
+    def footers(self) -> Iterator[PartFooter]:
+        """Footers of the newest parts, in the plan's order."""
+        for seen in self._seen:
+            for row_group in sorted(seen):
+                yield seen[row_group]
 
     def mend(self, say: Callable[[str], None]) -> None:
         """Remove damaged parts, so that their shards are labelled again."""
@@ -80,3 +112,4 @@ class Coverage:
             say(f"{name}: {reason}; its images are labelled again")
             self.storage.delete(name)
         self.damaged.clear()
+        self.refresh()  # an older generation may come to light

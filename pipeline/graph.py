@@ -10,6 +10,7 @@ from pipeline.config import RunConfig
 from pipeline.record import RunRecord
 from transforms.classify import ClassifyImages
 from transforms.decode_images import DecodeImages
+from transforms.isolation import IsolatedWork
 from transforms.model import ModelSpec
 from transforms.records import Columns, Shard, register_coders
 from transforms.write_shards import WriteShards
@@ -37,14 +38,15 @@ def label(
         The shards that are covered now.
     """
     register_coders()
-    output = record.output
+    output, spec, model = record.output, config.preprocessing(), model_spec(config, record.model)
+    isolated = IsolatedWork(spec, model, config.model.activation, columns)
     return (
         root
         | "Shards" >> beam.Create(list(shards))
         # Spreads the shards over the workers; everything after it is one fused stage, and pixels never leave it.
         | "Spread" >> beam.Reshuffle()
-        | "DecodeImages" >> DecodeImages(output, config.preprocessing(), config.batch.size)
-        | "ClassifyImages" >> ClassifyImages(model_spec(config, record.model), config.model.activation, columns)
+        | "DecodeImages" >> DecodeImages(output, spec, config.batch.size, isolated=isolated)
+        | "ClassifyImages" >> ClassifyImages(model, config.model.activation, columns)
         | "WriteShards"
         >> WriteShards(output, columns, labels, config.model.label_offset, record.plan.fingerprint, record.fingerprint)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -32,10 +33,11 @@ class Child:
         module: what to run.
         arguments: passed before the number of the events' file descriptor.
         log: path of the file its output is appended to.
+        job: what to do, one line of text that the child reads from its standard input.
         inherit: file descriptors the child keeps open, such as the lock's.
     """
 
-    def __init__(self, module: str, arguments: Sequence[str], log: str, inherit: Sequence[int] = ()) -> None:
+    def __init__(self, module: str, arguments: Sequence[str], log: str, job: str, inherit: Sequence[int] = ()) -> None:
         read_end, write_end = os.pipe()
         environment = {"TF_CPP_MIN_LOG_LEVEL": "2", "GRPC_VERBOSITY": "ERROR", "PYTHONWARNINGS": "ignore", **os.environ}
         with open(log, "ab") as output:
@@ -48,12 +50,22 @@ class Child:
                 pass_fds=[write_end, *inherit],
                 env=environment,
                 start_new_session=True,
+                bufsize=0,
             )
         os.close(write_end)
         self._log = log
         self._events: deque[dict[str, Any]] = deque()
         self._reader = threading.Thread(target=self._read_events, args=(read_end,), daemon=True)
         self._reader.start()
+        # A long job does not fit the pipe, and the child takes seconds to start: do not wait for it here.
+        threading.Thread(target=self._give, args=(job.encode() + b"\n",), daemon=True).start()
+
+    def _give(self, job: bytes) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError, ValueError):  # the child has died, or is to stop
+            view = memoryview(job)
+            while view:
+                view = view[self._process.stdin.write(view) :]
 
     def _read_events(self, descriptor: int) -> None:
         with os.fdopen(descriptor, "r") as lines:
@@ -73,6 +85,15 @@ class Child:
         if code is not None:
             self._reader.join(timeout=2)
         return code
+
+    def stop(self, patience: float = 2.0) -> None:
+        """End the child in order, so that it withdraws its marks of attempts; at once if it does not heed."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience)
+        self.kill()
 
     def kill(self) -> None:
         """End the whole process group at once: commits are atomic, so nothing needs tidying."""

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from pipeline.console import plain_console
 from pipeline.progress import readable_seconds
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipeline.supervise import Outcome
+
 SMALL = 24  # rows that are shown as a table without being asked for
 
 
-def run_command(path: str, overrides: Sequence[str]) -> int:
+def run_command(path: str, overrides: Sequence[str], extend: bool = False) -> int:
     """Label what the config at `path` names; returns the exit code."""
     console = plain_console(stderr=True)
     console.print(f"hublabel: {path}")
@@ -21,22 +27,29 @@ def run_command(path: str, overrides: Sequence[str]) -> int:
 
     config = load_config(path, overrides)
 
-    from pipeline.signals import StoppedError
     from pipeline.supervise import run
 
+    return supervised(lambda console: run(config, console, extend), config.output.path)
+
+
+def supervised(work: Callable[[Console], Outcome], output: str) -> int:
+    """Do `work` on the run in `output` and say how it ended; returns the exit code."""
+    from pipeline.signals import StoppedError
+
     try:
-        outcome = run(config, console)
+        outcome = work(plain_console(stderr=True))
     except StoppedError as error:
         print(f"hublabel: {error}; what is committed stays. Go on with:\n  {_same_command()}", file=sys.stderr)
         return error.exit_code
-    return _tell(outcome, config.output.path)
+    _tell(outcome, output)
+    return 0
 
 
 def _same_command() -> str:
     return shlex.join(["hublabel", *sys.argv[1:]])
 
 
-def _tell(outcome, output: str) -> int:
+def _tell(outcome: Outcome, output: str) -> None:
     from pipeline.show import print_failures, print_table
 
     console = plain_console()
@@ -44,13 +57,15 @@ def _tell(outcome, output: str) -> int:
     if coverage.rows <= SMALL:
         print_table(console, outcome.record.output, coverage.rows)
     if not outcome.images:
-        console.print("nothing to do: every image has its row already")
+        console.print("nothing to do" + (": every image has its row already" if coverage.covered else ""))
     labelled = coverage.rows - coverage.failed
     console.print(f"{coverage.rows:,} images: {labelled:,} labelled, {coverage.failed:,} failed")
-    print_failures(console, outcome.record.output)
+    if coverage.covered:
+        print_failures(console, outcome.record.output)
+    else:
+        console.print(f"{outcome.record.plan.rows - coverage.rows:,} images have no row yet: `hublabel run` goes on")
     if outcome.images:
         rate = outcome.images / outcome.seconds
         took = readable_seconds(outcome.seconds)
         console.print(f"{rate:,.1f} images/s, {took} with the start of TensorFlow")
     console.print(f"predictions: {output}/predictions (Parquet)\nreport: {output}/report.json")
-    return 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -17,14 +17,15 @@ from pipeline.errors import HublabelError, TooManyFailedError, UsageError
 from pipeline.lock import output_lock
 from pipeline.process import Child
 from pipeline.progress import RunProgress
-from pipeline.record import RunRecord, differences, load_record, make_pins, save_record
-from pipeline.resolve import resolve_model
+from pipeline.job import job_line
+from pipeline.pinning import pinned_record
+from pipeline.record import RunRecord
 from pipeline.signals import Signals, stop_signals
-from pipeline.versions import pinned_libraries, versions
 from transforms.storage import LocalStorage, Storage, open_storage
 
 if TYPE_CHECKING:  # pyarrow: imported once the first line is out
     from pipeline.coverage import Coverage
+    from pipeline.retry import Choose
 
 LOG = "run.log"
 REPORT = "report.json"
@@ -51,8 +52,11 @@ class Outcome:
     seconds: float = 0.0
 
 
-def run(config: RunConfig, console: Console) -> Outcome:
+def run(config: RunConfig, console: Console, extend: bool = False) -> Outcome:
     """Label what `config` names, or what is left of it, and finish the output.
+
+    Args:
+        extend: take up images that the input has got since.
 
     Raises:
         UsageError: the config does not fit what it names, or what the output was begun with.
@@ -62,15 +66,45 @@ def run(config: RunConfig, console: Console) -> Outcome:
     """
     storage = _storage(config)
     with output_lock(storage.root) as lock, stop_signals() as signals:
-        record = _pinned(config, storage, console, signals)
+        record = pinned_record(config, storage, console, signals, extend)
         outcome = Outcome(record, _coverage(storage, record, console))
-        _check_budget(config, outcome.coverage)
-        if not outcome.coverage.complete:
-            storage.delete(SUCCESS)
-            _label(config, storage, outcome, console, signals, lock)
-        if not (storage.exists(SUCCESS) and storage.exists(REPORT)):
-            _finish(storage, outcome)
+        _label_and_finish(config, storage, outcome, console, signals, lock)
         return outcome
+
+
+def retry(config: RunConfig, console: Console, choose: Choose) -> Outcome:
+    """Label failed images of a run again, and finish the output.
+
+    Args:
+        config: of the run, as its output records it.
+        choose: which rows of a part to take up again.
+
+    Raises:
+        As `run`, but for TooManyFailedError: there can only be fewer.
+    """
+    from pipeline.retry import shards_to_retry
+
+    storage = _storage(config)
+    with output_lock(storage.root) as lock, stop_signals() as signals:
+        record = pinned_record(config, storage, console, signals)
+        outcome = Outcome(record, _coverage(storage, record, console))
+        coverage = outcome.coverage
+        coverage.only_wanted = True
+        coverage.wanted = {(shard.file, shard.row_group): shard for shard in shards_to_retry(coverage, choose)}
+        images = sum(shard.rows for shard in coverage.wanted.values())
+        console.print(f"{images:,} failed images in {len(coverage.wanted):,} shards to try again")
+        _label_and_finish(config, storage, outcome, console, signals, lock)
+        return outcome
+
+
+def _label_and_finish(
+    config: RunConfig, storage: LocalStorage, outcome: Outcome, console: Console, signals: Signals, lock: int
+) -> None:
+    if not outcome.coverage.complete:
+        storage.delete(SUCCESS)
+        _label(config, storage, outcome, console, signals, lock)
+    if outcome.coverage.covered and not storage.exists(SUCCESS):
+        _finish(storage, outcome)
 
 
 def _storage(config: RunConfig) -> LocalStorage:
@@ -80,58 +114,6 @@ def _storage(config: RunConfig) -> LocalStorage:
     except (ValueError, OSError) as error:
         raise UsageError(f"output.path: {config.output.path} cannot be written to: {error}") from None
     return storage
-
-
-# Planning and pinning.
-
-
-def _pinned(config: RunConfig, storage: Storage, console: Console, signals: Signals) -> RunRecord:
-    """The record of the run, made now or found; a found one must be of the same run."""
-    model = resolve_model(config.model.handle)
-    pins = make_pins(config, model, pinned_libraries())
-    signals.check()
-    found = load_record(storage, storage.root)
-    if found is not None:
-        changed = differences(found.pins, pins)
-        if not changed:
-            record = replace(found, config=config.resolved(), model=model)
-            if record != found:
-                save_record(storage, record)
-            return record
-        if next(_parts(storage, found), None) is not None:
-            lines = "\n  ".join(changed)
-            raise UsageError(
-                f"{storage.root} was begun with other settings, and one output holds labels of one kind:\n  {lines}\n"
-                "choose another output.path, or go back to those settings"
-            )
-    return _planned(config, storage, console, signals, model, pins)
-
-
-def _parts(storage: Storage, record: RunRecord):  # noqa: ANN202
-    from transforms.parts import list_parts
-
-    for number in range(len(record.plan.files)):
-        yield from list_parts(storage, number)
-
-
-def _planned(
-    config: RunConfig, storage: Storage, console: Console, signals: Signals, model: str, pins: dict[str, object]
-) -> RunRecord:
-    from pipeline.plan import make_plan
-
-    plan = make_plan(
-        config.input.paths,
-        storage.root,
-        batch_size=config.batch.size,
-        limit=config.input.limit,
-        shard_size=config.run.shard_size,
-        progress=lambda rows: signals.check(),  # noqa: ARG005
-    )
-    left_out = "".join(f", {count:,} left out ({reason.replace('_', ' ')})" for reason, count in plan.left_out.items())
-    console.print(f"{plan.rows:,} images in {plan.shards:,} shards{left_out}")
-    record = RunRecord(storage.root, config.resolved(), model, pins, plan, versions())
-    save_record(storage, record)
-    return record
 
 
 def _coverage(storage: Storage, record: RunRecord, console: Console) -> Coverage:
@@ -152,27 +134,30 @@ def _label(
     config: RunConfig, storage: LocalStorage, outcome: Outcome, console: Console, signals: Signals, lock: int
 ) -> None:
     """Run children until every shard has its part."""
-    coverage, began, before = outcome.coverage, time.monotonic(), outcome.coverage.rows
+    coverage, began = outcome.coverage, time.monotonic()
+    _check_budget(config, coverage)  # before TensorFlow is started for nothing
+    total = sum(shard.rows for shard in coverage.pending())
     crashes = 0
     with RunProgress(console, outcome.record.plan.rows, coverage.rows) as progress:
         while not coverage.complete:
-            shards = coverage.shards
-            child = Child("pipeline.child", [storage.root], storage.path(LOG), [lock])
+            before = coverage.progress
+            child = Child("pipeline.child", [storage.root], storage.path(LOG), job_line(coverage.pending()), [lock])
             signals.at_once = child.kill
             try:
                 code = _watch(config, child, coverage, progress, signals)
             finally:
-                child.kill()
+                child.stop()
             coverage.refresh()
             _check_budget(config, coverage)
             if code == 0 and not coverage.complete:
                 raise HublabelError(f"the pipeline ended without an error, and without {_missing(coverage)}")
             if code:
-                crashes = 1 if coverage.shards > shards else crashes + 1
+                crashes = 1 if coverage.progress > before else crashes + 1
                 if crashes >= CRASHES:
                     raise HublabelError(f"the pipeline's process died {crashes} times in a row:\n{child.log_tail()}")
                 progress.say(f"the pipeline's process died ({_death(code)}); starting it again")
-    outcome.images, outcome.seconds = coverage.rows - before, time.monotonic() - began
+    outcome.images = total - sum(shard.rows for shard in coverage.pending())
+    outcome.seconds = time.monotonic() - began
 
 
 def _watch(config: RunConfig, child: Child, coverage: Coverage, progress: RunProgress, signals: Signals) -> int:
@@ -227,6 +212,8 @@ def _missing(coverage: Coverage) -> str:
 
 
 def _check_budget(config: RunConfig, coverage: Coverage) -> None:
+    if coverage.only_wanted:  # of rows that had failed before there can only be fewer
+        return
     budget = config.run.max_failed
     allowed = max(budget.at_least, int(budget.fraction * coverage.plan.rows))
     if coverage.failed > allowed:
@@ -242,9 +229,12 @@ def _check_budget(config: RunConfig, coverage: Coverage) -> None:
 def _finish(storage: LocalStorage, outcome: Outcome) -> None:
     """Tidy up, write the report, then `_SUCCESS`, last."""
     from pipeline.report import write_report
-    from transforms.parts import remove_temporary
+    from transforms.attempts import remove_marks
+    from transforms.parts import remove_temporary, remove_superseded_parts
 
     for number in range(len(outcome.record.plan.files)):
         remove_temporary(storage, number)
+        remove_superseded_parts(storage, number)
+        remove_marks(storage, number)
     write_report(storage, outcome.record, outcome.coverage, outcome.images, outcome.seconds)
     storage.replace(SUCCESS, f'{{"rows": {outcome.coverage.rows}, "failed": {outcome.coverage.failed}}}\n'.encode())

@@ -152,7 +152,7 @@ class _ClassifyImages(beam.DoFn):
             self._batches.inc()
             self._milliseconds.update(int(1000 * (time.perf_counter() - began)))
         seconds = {**batch.seconds, "model": time.perf_counter() - began}
-        yield LabelledBatch(batch.shard, batch.rows + batch.failed, seconds)
+        yield LabelledBatch(batch.shard, batch.rows + batch.finished, seconds)
 
     def _label(self, images: np.ndarray, rows: list[Row]) -> None:
         try:

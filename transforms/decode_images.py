@@ -10,14 +10,16 @@ import numpy as np
 from apache_beam.metrics import Metrics
 
 from transforms.ahead import Decode, Read, Timeouts, batches
+from transforms.attempts import DEATHS_BEFORE_ISOLATION, attempt, forget_deaths
 from transforms.decode import decode_image
 from transforms.header import check_limits, read_header
+from transforms.isolation import IsolatedWork, label_isolated
 from transforms.parts import part_name
 from transforms.plan_reader import plan_file, read_shard
 from transforms.pools import DECODED_PIXELS
 from transforms.preprocessing import Preprocessing
 from transforms.read import read_bytes
-from transforms.records import ImageBatch, Row, Shard
+from transforms.records import FAILED, ImageBatch, Row, Shard
 from transforms.resize import resize
 from transforms.storage import open_storage
 
@@ -47,7 +49,8 @@ def shard_rows(root: str, shard: Shard) -> list[Row]:
     """The rows of `shard` as the plan has them, in order."""
     table = read_shard(plan_file(root, shard.file), shard.row_group)
     pairs = zip(table.column("row").to_pylist(), table.column("uri").to_pylist(), strict=True)
-    return [Row(number, position, uri) for position, (number, uri) in enumerate(pairs)]
+    rows = [Row(number, position, uri) for position, (number, uri) in enumerate(pairs)]
+    return rows if shard.positions is None else [rows[position] for position in shard.positions]
 
 
 @dataclass
@@ -62,6 +65,7 @@ class DecodeImages(beam.PTransform):
         decode: bytes to a resized picture.
         decode_threads: None for one a processor.
         timeouts: when an image is given up.
+        isolated: how to label image by image a shard that has killed its workers; None never does.
     """
 
     root: str
@@ -71,6 +75,7 @@ class DecodeImages(beam.PTransform):
     decode: Decode = open_picture
     decode_threads: int | None = None
     timeouts: Timeouts = Timeouts()
+    isolated: IsolatedWork | None = None
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
         return shards | "Decode" >> beam.ParDo(_DecodeImages(self)).with_output_types(ImageBatch)
@@ -81,9 +86,11 @@ class _DecodeImages(beam.DoFn):
         self._root, self._spec, self._batch_size = step.root, step.spec, step.batch_size
         self._read, self._decode = step.read, step.decode
         self._decode_threads, self._timeouts = step.decode_threads, step.timeouts
+        self._isolated = step.isolated
         self._started = Metrics.counter("hublabel.DecodeImages", "shards_started")
         self._skipped = Metrics.counter("hublabel.DecodeImages", "shards_skipped")
         self._failed = Metrics.counter("hublabel.DecodeImages", "images_failed")
+        self._in_isolation = Metrics.counter("hublabel.DecodeImages", "images_in_isolation")
 
     def setup(self) -> None:
         self._storage = open_storage(self._root)
@@ -93,9 +100,25 @@ class _DecodeImages(beam.DoFn):
             self._skipped.inc()
             return
         self._started.inc()
-        rows = shard_rows(self._root, shard)
+        with attempt(self._storage, shard) as deaths:
+            rows = shard_rows(self._root, shard)
+            if deaths >= DEATHS_BEFORE_ISOLATION and self._isolated is not None:
+                yield from self._one_by_one(shard, rows, self._isolated)
+            else:
+                yield from self._in_batches(shard, rows)
+            # Only now, with the shard's part committed downstream, is it known that nothing in it kills.
+            forget_deaths(self._storage, shard, deaths)
+
+    def _in_batches(self, shard: Shard, rows: list[Row]) -> Iterator[ImageBatch]:
         for batch in batches(
             rows, self._spec, self._batch_size, self._read, self._decode, self._decode_threads, self._timeouts
         ):
             self._failed.inc(len(batch.failed))
             yield ImageBatch(shard, batch.images, batch.rows, batch.failed, batch.seconds)
+
+    def _one_by_one(self, shard: Shard, rows: list[Row], work: IsolatedWork) -> Iterator[ImageBatch]:
+        for row in label_isolated(rows, work, self._timeouts.read + self._timeouts.decode):
+            self._in_isolation.inc()
+            if row.status == FAILED:
+                self._failed.inc()
+            yield ImageBatch(shard, None, [], [row])

@@ -10,7 +10,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from transforms.records import Shard
@@ -124,6 +124,48 @@ def newest_parts(storage: Storage, file: int) -> dict[int, tuple[int, str]]:
         if row_group not in newest or generation > newest[row_group][0]:
             newest[row_group] = (generation, name)
     return newest
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part read whole."""
+
+    footer: PartFooter
+    table: pa.Table
+
+
+def previous_part(storage: Storage, shard: Shard) -> Part:
+    """The part that `shard`, of a later generation, supersedes: the newest one below it.
+
+    Raises:
+        DamagedPartError: there is none that can be read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for generation in range(shard.generation - 1, -1, -1):
+        name = part_name(replace(shard, generation=generation))
+        if storage.exists(name):
+            data = storage.read(name)
+            try:
+                return Part(read_footer(data), pq.read_table(pa.BufferReader(data)))
+            except (pa.ArrowException, OSError) as error:
+                raise DamagedPartError(f"{name} cannot be read: {error}") from None
+    raise DamagedPartError(f"{shard} has no part to take its other rows from")
+
+
+def remove_superseded(storage: Storage, shard: Shard) -> None:
+    """Remove the parts of generations below that of `shard`, once its own is there."""
+    for generation in range(shard.generation - 1, -1, -1):
+        storage.delete(part_name(replace(shard, generation=generation)))
+
+
+def remove_superseded_parts(storage: Storage, file: int) -> None:
+    """Remove parts of plan file number `file` that a killed retry has left beside newer ones."""
+    newest = newest_parts(storage, file)
+    for row_group, generation, name in list(list_parts(storage, file)):
+        if generation < newest[row_group][0]:
+            storage.delete(name)
 
 
 def remove_temporary(storage: Storage, file: int) -> None:

@@ -27,14 +27,16 @@ class Shard:
     Attributes:
         file: number of the plan file, as in `plan/plan-00003.parquet`.
         row_group: row group in that file; the part is `predictions/00003/part-<row_group>.parquet`.
-        rows: images in the shard.
-        generation: 0 for a first labelling; n + 1 when the failed rows of generation n are taken up again.
+        rows: images to label: all of the row group's, or as many as `positions`.
+        generation: 0 for a first labelling; n + 1 when failed rows of generation n are taken up again.
+        positions: which of the row group's images to label again; None for all.
     """
 
     file: int
     row_group: int
     rows: int
     generation: int = 0
+    positions: tuple[int, ...] | None = None
 
     def __str__(self) -> str:
         return f"shard {self.file:05d}/{self.row_group:05d}"
@@ -100,16 +102,16 @@ class ImageBatch:
     Attributes:
         shard: whose images these are; no batch straddles shards.
         images: [B, height, width, 3] in the model's dtype, B always the same; slots from `len(rows)` on are
-            padding. None when the batch carries failed rows only.
+            padding. None when the batch carries finished rows only.
         rows: one for each slot used.
-        failed: rows that failed before the model since the last batch.
+        finished: rows the model need not see: images that failed before it, or were labelled in isolation.
         seconds: time spent by stage, in thread-seconds, since the last batch.
     """
 
     shard: Shard
     images: np.ndarray | None
     rows: list[Row]
-    failed: list[Row]
+    finished: list[Row]
     seconds: dict[str, float] = field(default_factory=dict)
 
 

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
-from transforms.parts import PartFooter, commit_part
+from transforms.parts import DamagedPartError, PartFooter, commit_part, part_name, previous_part, remove_superseded
 from transforms.plan_reader import plan_file, read_shard
 from transforms.records import FAILED, Columns, LabelledBatch, Row, Shard, carried_schema, rows_to_table
 from transforms.storage import open_storage
@@ -84,19 +86,34 @@ class _WriteShards(beam.DoFn):
         carried = None
         if len(carried_schema(self._columns)):
             carried = read_shard(plan_file(self._root, shard.file), shard.row_group)
+            if shard.positions is not None:
+                carried = carried.take(list(shard.positions))
         table = rows_to_table(rows, self._columns, self._labels, self._label_offset, carried)
+        seconds = collected.seconds
+        if shard.positions is not None:
+            try:
+                before = previous_part(self._storage, shard)
+            except DamagedPartError:
+                if self._storage.exists(part_name(shard)):  # another attempt was faster, and has tidied up
+                    return False
+                raise
+            table = merged(before.table, table, shard.positions)
+            seconds = {stage: seconds.get(stage, 0) + spent for stage, spent in before.footer.seconds.items()}
         footer = PartFooter(
             plan=self._plan,
             file=shard.file,
             row_group=shard.row_group,
             generation=shard.generation,
-            rows=len(rows),
-            failed=sum(row.status == FAILED for row in rows),
+            rows=len(table),
+            failed=pc.sum(pc.equal(table.column("status"), FAILED)).as_py() or 0,
             run=self._run,
-            seconds={**collected.seconds, "write": time.perf_counter() - began},
+            seconds={**seconds, "write": seconds.get("write", 0) + time.perf_counter() - began},
             finished=time.time(),
         )
-        return commit_part(self._storage, shard, table, footer)
+        mine = commit_part(self._storage, shard, table, footer)
+        if shard.positions is not None:
+            remove_superseded(self._storage, shard)
+        return mine
 
 
 def in_order(rows: Sequence[Row], shard: Shard) -> list[Row]:
@@ -106,6 +123,15 @@ def in_order(rows: Sequence[Row], shard: Shard) -> list[Row]:
         IncompleteShardError: a row is missing, double or foreign.
     """
     ordered = sorted(rows, key=lambda row: row.position)
-    if [row.position for row in ordered] != list(range(shard.rows)):
+    expected = list(range(shard.rows) if shard.positions is None else shard.positions)
+    if [row.position for row in ordered] != expected:
         raise IncompleteShardError(f"{shard}: its rows are not each there once")
     return ordered
+
+
+def merged(before: pa.Table, again: pa.Table, positions: Sequence[int]) -> pa.Table:
+    """The rows of a part with those at `positions` (ascending) replaced by the rows of `again`, the rest unchanged."""
+    source = list(range(len(before)))
+    for index, position in enumerate(positions):
+        source[position] = len(before) + index
+    return pa.concat_tables([before.cast(again.schema), again]).take(source).combine_chunks()

@@ -1,0 +1,101 @@
+"""`--extend`: new images of an input that was planned before, as new shards behind the old ones."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.inputs import find_inputs, read_input
+from pipeline.plan import Plan, write_plan
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+
+def extend_plan(
+    plan: Plan,
+    paths: str | Sequence[str],
+    root: str | os.PathLike[str],
+    *,
+    batch_size: int,
+    shard_size: int | str = "auto",
+    progress: Callable[[int], None] | None = None,
+) -> Plan:
+    """`plan` and the images of `paths` whose URIs it does not have, as new plan files with the row numbers behind its own.
+
+    The old shards and their parts stay as they are, and so does the plan's fingerprint, which their footers name.
+    Memory: 16 bytes for each image planned before.
+
+    Args:
+        progress: called with the new images found so far; what it raises ends it, and nothing has changed.
+
+    Returns:
+        The extended plan, or `plan` itself when there is nothing new. It counts once the caller has recorded it.
+    """
+    import numpy as np
+
+    known = np.concatenate([_digests(batch.column("uri")) for batch in _planned_batches(plan, Path(root))])
+    known.sort()
+    left_out: Counter[str] = Counter()
+    fresh = _unknown(find_inputs(paths), known, left_out, str(root))
+    first = next(fresh, None)
+    if first is None:
+        return plan
+    added = write_plan(
+        _chain(first, fresh),
+        Path(root),
+        batch_size=batch_size,
+        shard_size=None if shard_size == "auto" else int(shard_size),
+        left_out=left_out,
+        progress=progress,
+        first_row=plan.rows,
+        first_file=len(plan.files),
+    )
+    return replace(
+        plan,
+        rows=plan.rows + added.rows,
+        shards=plan.shards + added.shards,
+        files=plan.files + added.files,
+        left_out=added.left_out,
+    )
+
+
+def _planned_batches(plan: Plan, root: Path) -> Iterator[pa.RecordBatch]:
+    import pyarrow.parquet as pq
+
+    for file in plan.files:
+        with pq.ParquetFile(root / file.name) as parquet:
+            yield from parquet.iter_batches(columns=["uri"])
+
+
+def _unknown(inputs: Sequence[object], known: np.ndarray, left_out: Counter[str], skip: str) -> Iterator[pa.RecordBatch]:
+    import numpy as np
+    import pyarrow as pa
+
+    for source in inputs:
+        for batch in read_input(source, left_out, skip):  # type: ignore[arg-type]
+            digests = _digests(batch.column("uri"))
+            places = np.searchsorted(known, digests)
+            found = known[np.minimum(places, len(known) - 1)] == digests
+            fresh = batch.filter(pa.array(~found))
+            if fresh.num_rows:
+                yield fresh
+
+
+def _digests(uris: pa.Array) -> np.ndarray:
+    """16-byte digests of URIs, as one array that sorts and compares."""
+    import numpy as np
+
+    joined = b"".join(hashlib.blake2b(uri.encode(), digest_size=16).digest() for uri in uris.to_pylist())
+    return np.frombuffer(joined, dtype=[("high", ">u8"), ("low", ">u8")]).astype([("high", "u8"), ("low", "u8")])
+
+
+def _chain(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    yield first
+    yield from rest

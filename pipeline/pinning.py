@@ -1,0 +1,95 @@
+"""Before the first child: the record of a run, made, found again, or extended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from rich.console import Console
+
+from pipeline.config import RunConfig
+from pipeline.errors import UsageError
+from pipeline.record import RunRecord, differences, load_record, make_pins, save_record
+from pipeline.resolve import resolve_model
+from pipeline.signals import Signals
+from pipeline.versions import pinned_libraries, versions
+from transforms.storage import Storage
+
+
+def pinned_record(
+    config: RunConfig, storage: Storage, console: Console, signals: Signals, extend: bool = False
+) -> RunRecord:
+    """The record of the run, made now or found; a found one must be of the same run.
+
+    Args:
+        extend: take up what the input has got since the plan was made.
+
+    Raises:
+        UsageError: the output holds parts of a run that differs, or there is nothing to extend.
+    """
+    model = resolve_model(config.model.handle)
+    pins = make_pins(config, model, pinned_libraries())
+    signals.check()
+    found = load_record(storage, storage.root)
+    if found is not None:
+        changed = differences(found.pins, pins)
+        if changed and _any_part(storage, found):
+            lines = "\n  ".join(changed)
+            raise UsageError(
+                f"{storage.root} was begun with other settings, and one output holds labels of one kind:\n  {lines}\n"
+                "choose another output.path, or go back to those settings"
+            )
+        if not changed:
+            record = replace(found, config=config.resolved(), model=model)
+            if extend:
+                record = _extended(record, config, storage, console, signals)
+            if record != found:
+                save_record(storage, record)
+            return record
+    if extend:
+        raise UsageError(f"{storage.root}: no run to extend; run without --extend")
+    return _planned(config, storage, console, signals, model, pins)
+
+
+def _any_part(storage: Storage, record: RunRecord) -> bool:
+    from transforms.parts import list_parts
+
+    return any(next(list_parts(storage, number), None) for number in range(len(record.plan.files)))
+
+
+def _planned(
+    config: RunConfig, storage: Storage, console: Console, signals: Signals, model: str, pins: dict[str, Any]
+) -> RunRecord:
+    from pipeline.plan import make_plan
+
+    plan = make_plan(
+        config.input.paths,
+        storage.root,
+        batch_size=config.batch.size,
+        limit=config.input.limit,
+        shard_size=config.run.shard_size,
+        progress=lambda rows: signals.check(),  # noqa: ARG005
+    )
+    left_out = "".join(f", {count:,} left out ({reason.replace('_', ' ')})" for reason, count in plan.left_out.items())
+    console.print(f"{plan.rows:,} images in {plan.shards:,} shards{left_out}")
+    record = RunRecord(storage.root, config.resolved(), model, pins, plan, versions())
+    save_record(storage, record)
+    return record
+
+
+def _extended(
+    record: RunRecord, config: RunConfig, storage: Storage, console: Console, signals: Signals
+) -> RunRecord:
+    from pipeline.extend import extend_plan
+
+    plan = extend_plan(
+        record.plan,
+        config.input.paths,
+        storage.root,
+        batch_size=config.batch.size,
+        shard_size=config.run.shard_size,
+        progress=lambda rows: signals.check(),  # noqa: ARG005
+    )
+    new = plan.rows - record.plan.rows
+    console.print(f"{new:,} new images in {plan.shards - record.plan.shards:,} new shards")
+    return replace(record, plan=plan)

@@ -1,0 +1,66 @@
+"""`hublabel retry`: failed rows are taken up again; good ones are carried over unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipeline.coverage import Coverage
+    from transforms.records import Shard
+
+Choose = Callable[[str, str], bool]  # of (error_stage, error_type)
+
+
+def retry_command(output: str, stages: Sequence[str], types: Sequence[str]) -> int:
+    """Try failed images of the run in `output` again; returns the exit code.
+
+    Args:
+        stages: only failures of these stages; all when empty.
+        types: only failures of these types; all when empty.
+
+    Raises:
+        UsageError: there is no run in `output`.
+    """
+    from pipeline.config import config_from_resolved
+    from pipeline.record import NAME, load_record
+    from pipeline.run import supervised
+    from pipeline.supervise import retry
+    from transforms.storage import open_storage
+
+    try:
+        storage = open_storage(output)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    record = load_record(storage, storage.root)
+    if record is None:
+        raise UsageError(f"{output}: no run here (no {NAME})")
+    values = {**record.config, "output": {**record.config["output"], "path": output}}
+    config = config_from_resolved(values, f"{output}/{NAME}")
+
+    def choose(stage: str, kind: str) -> bool:
+        return (not stages or stage in stages) and (not types or kind in types)
+
+    return supervised(lambda console: retry(config, console, choose), output)
+
+
+def shards_to_retry(coverage: Coverage, choose: Choose) -> Iterator[Shard]:
+    """A shard of the next generation for each part with failed rows that `choose` takes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from transforms.parts import part_name
+    from transforms.records import Shard
+
+    for footer in coverage.footers():
+        if not footer.failed:
+            continue
+        name = part_name(Shard(footer.file, footer.row_group, footer.rows, footer.generation))
+        data = pa.BufferReader(coverage.storage.read(name))
+        table = pq.read_table(data, columns=["error_stage", "error_type"])
+        reasons = zip(table["error_stage"].to_pylist(), table["error_type"].to_pylist(), strict=True)
+        positions = tuple(i for i, (stage, kind) in enumerate(reasons) if stage is not None and choose(stage, kind))
+        if positions:
+            yield Shard(footer.file, footer.row_group, len(positions), footer.generation + 1, positions)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from tests.pictures import COLOURS, colour_of, picture_bytes
 
+if TYPE_CHECKING:
+    from tests.object_store import ObjectStore
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-@pytest.fixture()
+
+@pytest.fixture
 def picture_folder(tmp_path: Path) -> Path:
     """Ten pictures, 000.png to 009.png, of the colours `colour_of` gives."""
     folder = tmp_path / "photos"
@@ -51,7 +57,7 @@ def colour_labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture()
+@pytest.fixture
 def colour_config(tmp_path: Path, colour_model: Path, colour_labels: Path) -> Path:
     """A config that labels `photos/` beside it with the colour model, in shards of 4 and batches of 2."""
     path = tmp_path / "colour.yaml"
@@ -66,3 +72,22 @@ run: {{shard_size: 4}}
 """
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def object_store_server() -> Iterator[ObjectStore]:
+    """An S3 server with an empty bucket, shared by the tests of a session."""
+    from tests.object_store import ObjectStore
+
+    with ObjectStore().running() as server:
+        server.make_bucket()
+        yield server
+
+
+@pytest.fixture
+def object_store(object_store_server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    """The S3 server, and the environment that leads boto3 to it."""
+    for name, value in object_store_server.environment.items():
+        monkeypatch.setenv(name, value)
+    yield object_store_server
+    object_store_server.well()

@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[impor
 from transforms.storage import StorageError
 
 TAIL = 64 * 1024  # bytes that opening fetches: the footer of any part, and the whole of most small ones
+PAGE = 1000  # objects a request lists, the most there can be
 ATTEMPTS = 5  # of a body that breaks off, and of a put that another request to the same key is in the way of
 PAUSE = 0.2  # seconds before the second attempt, doubled for each one after
 CONFIG = Config(
@@ -183,7 +184,7 @@ class S3Storage:
         start = self._at(f"{folder}/")
         with self._errors(folder):
             pages = _client().get_paginator("list_objects_v2").paginate(
-                Bucket=start["Bucket"], Prefix=start["Key"], Delimiter="/"
+                Bucket=start["Bucket"], Prefix=start["Key"], Delimiter="/", PaginationConfig={"PageSize": PAGE}
             )  # fmt: skip
             for page in pages:
                 keys = [entry["Key"] for entry in page.get("Contents", ())]

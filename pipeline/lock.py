@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipeline.errors import HublabelError
+from pipeline.errors import HublabelError, UsageError
 
 NAME = ".lock"
 PATIENCE = 6.0  # seconds: a child whose parent was killed ends within this
@@ -29,9 +29,9 @@ def output_lock(root: str) -> Iterator[int]:
 
     Raises:
         OutputBusyError: another process holds it and goes on doing so.
+        UsageError: nothing can be written there.
     """
-    os.makedirs(root, exist_ok=True)
-    descriptor = os.open(os.path.join(root, NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = _open(root)
     try:
         _acquire(descriptor, root)
         os.truncate(descriptor, 0)
@@ -39,6 +39,14 @@ def output_lock(root: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _open(root: str) -> int:
+    try:
+        os.makedirs(root, exist_ok=True)
+        return os.open(os.path.join(root, NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise UsageError(f"output.path: {root} cannot be written to: {error.strerror}") from None
 
 
 def _acquire(descriptor: int, root: str) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zlib
 from pathlib import Path
 
 from pipeline.errors import HublabelError, UsageError
@@ -32,12 +33,19 @@ def resolve_model(handle: str) -> str:
         return _saved_model_in(Path(handle), handle)
     if not os.path.exists(handle):
         raise UsageError(f"model.handle: {handle!r} does not exist; {ALLOWED}")
-    if not tarfile.is_tarfile(handle):
-        raise UsageError(f"model.handle: {handle!r} is not a tar archive; {ALLOWED}")
+    if not _is_archive(handle):
+        raise UsageError(f"model.handle: {handle!r} is not a whole tar archive; {ALLOWED}")
     return _unpacked(handle)
 
 
 ALLOWED = "it must be a SavedModel directory, a .tar.gz of one, or a TensorFlow Hub URL"
+
+
+def _is_archive(path: str) -> bool:
+    try:
+        return tarfile.is_tarfile(path)
+    except (EOFError, OSError, zlib.error):  # cut short before the first member
+        return False
 
 
 def _saved_model_in(folder: Path, handle: str) -> str:
@@ -65,7 +73,7 @@ def _unpacked(archive: str) -> str:
             with tarfile.open(archive) as tar:
                 tar.extractall(scratch, filter="data")
             os.rename(scratch, target)
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
             if not target.exists():  # else another process was faster
                 raise UsageError(f"model.handle: {archive!r} cannot be unpacked: {error}") from None
         finally:

@@ -32,7 +32,7 @@ def test_a_signal_waits_until_it_is_asked_for(number: int, code: int, name: str)
 
 def test_the_handlers_of_before_come_back() -> None:
     seen = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    before = signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
     try:
         with pytest.raises(ZeroDivisionError), stop_signals():
             _ = 1 / 0

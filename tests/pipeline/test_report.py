@@ -1,0 +1,120 @@
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.coverage import Coverage
+from pipeline.plan import Plan, PlanFile
+from pipeline.record import RunRecord
+from pipeline.report import make_report, write_report
+from transforms.errors import ImageError
+from transforms.parts import PartFooter, commit_part
+from transforms.records import Columns, Row, Shard, rows_to_table
+from transforms.storage import LocalStorage
+
+PLAN = Plan(
+    rows=5, shards=2, shard_size=3, fingerprint="plan", left_out={"hidden": 2},
+    files=(PlanFile("plan/plan-00000.parquet", 1, 3, 3, 1), PlanFile("plan/plan-00001.parquet", 1, 2, 3, 1)),
+)  # fmt: skip
+RECORD = RunRecord("/out", {"batch": {"size": 2}}, "/model", {"model files": "ff"}, PLAN, {"python": "3.11"})
+TOP_2 = Columns(top_k=2)
+
+
+def labelled(position: int, index: int) -> Row:
+    return Row(position, position, "x", classes=np.array([index, 1 - index]), scores=np.array([0.9, 0.1], np.float32))
+
+
+def failed(position: int, stage: str, kind: str) -> Row:
+    row = Row(position, position, "x")
+    row.fail(ImageError(stage, kind, "because"))
+    return row
+
+
+def commit(
+    storage: LocalStorage, file: int, rows: Sequence[Row], labels: Sequence[str] | None = ("cat", "dog"),
+    columns: Columns = TOP_2, generation: int = 0,
+) -> None:  # fmt: skip
+    count = sum(row.status == "failed" for row in rows)
+    footer = PartFooter("plan", file, 0, generation, len(rows), count, "run", {"read": 0.25, "model": 1 / 3})
+    table = rows_to_table(rows, columns, labels, 0, None)
+    commit_part(storage, Shard(file, 0, len(rows), generation), table, footer)
+
+
+def report_of(storage: LocalStorage, images: int = 5, seconds: float = 2.0) -> dict:
+    coverage = Coverage(storage, PLAN)
+    coverage.refresh()
+    report = make_report(storage, RECORD, coverage, images, seconds)
+    assert json.loads(json.dumps(report)) == report
+    return report
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> LocalStorage:
+    return LocalStorage(str(tmp_path))
+
+
+def test_counts_rate_seconds_and_pins(storage: LocalStorage) -> None:
+    commit(storage, 0, [labelled(0, 1), failed(1, "read", "not_found"), labelled(2, 1)])
+    commit(storage, 1, [failed(0, "read", "not_found"), failed(1, "decode", "truncated")])
+    report = report_of(storage)
+    finished = report.pop("finished")
+    assert finished.endswith("Z")
+    assert report == {
+        "images": 5,
+        "status": {"ok": 2, "failed": 3},
+        "errors": {"read/not_found": 2, "decode/truncated": 1},
+        "labels": {"dog": 2},
+        "last_session": {"images": 5, "seconds": 2.0, "images_per_second": 2.5},
+        "thread_seconds": {"model": 0.667, "read": 0.5},
+        "plan": {"rows": 5, "shards": 2, "left_out": {"hidden": 2}},
+        "fingerprints": {"run": RECORD.fingerprint, "plan": "plan", "pins": {"model files": "ff"}},
+        "versions": {"python": "3.11"},
+        "config": {"batch": {"size": 2}},
+    }
+
+
+def test_the_most_frequent_come_first(storage: LocalStorage) -> None:
+    commit(storage, 0, [labelled(0, 0), labelled(1, 1), labelled(2, 1)])
+    commit(storage, 1, [labelled(0, 1), labelled(1, 0)])
+    assert list(report_of(storage)["labels"].items()) == [("dog", 3), ("cat", 2)]
+
+
+def test_without_labels_classes_are_counted_by_index(storage: LocalStorage) -> None:
+    commit(storage, 0, [labelled(0, 0), labelled(1, 1), labelled(2, 1)], labels=None)
+    assert report_of(storage)["labels"] == {"1": 2, "0": 1}
+
+
+def test_embeddings_alone_have_no_labels(storage: LocalStorage) -> None:
+    rows = [Row(n, n, "x", embedding=np.ones(2, np.float32)) for n in range(3)]
+    commit(storage, 0, rows, columns=Columns(top_k=0, embedding=2))
+    report = report_of(storage)
+    assert report["labels"] == {}
+    assert report["status"] == {"ok": 3, "failed": 0}
+
+
+def test_a_superseded_part_does_not_count(storage: LocalStorage) -> None:
+    commit(storage, 1, [failed(0, "read", "timeout"), labelled(1, 0)])
+    commit(storage, 1, [labelled(0, 1), labelled(1, 0)], generation=1)
+    report = report_of(storage)
+    assert report["errors"] == {}
+    assert report["labels"] == {"dog": 1, "cat": 1}
+
+
+def test_a_session_that_had_nothing_to_do_has_no_rate(storage: LocalStorage) -> None:
+    assert report_of(storage, images=0, seconds=0.0)["last_session"] == {
+        "images": 0, "seconds": 0.0, "images_per_second": None,
+    }  # fmt: skip
+
+
+def test_the_file_is_readable_json(storage: LocalStorage) -> None:
+    commit(storage, 0, [labelled(n, 1) for n in range(3)], labels=("chat", "été"))
+    coverage = Coverage(storage, PLAN, seconds=Counter())
+    coverage.refresh()
+    write_report(storage, RECORD, coverage, 3, 1.0)
+    text = storage.read("report.json").decode()
+    assert text.endswith("}\n")
+    assert '\n  "labels": {\n    "été": 3\n  }' in text
+    assert json.loads(text)["images"] == 3

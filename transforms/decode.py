@@ -10,6 +10,7 @@ import numpy as np
 from transforms.codecs import bmp, dicom, gif, jpeg, openexr, pillow, png, radiance
 from transforms.codecs.common import Header, unsupported, upright
 from transforms.codecs.failures import decode_failure, library_errors
+from transforms.geometry import reduction
 from transforms.preprocessing import Preprocessing
 
 _FINGERPRINTED = ("simplejpeg", "opencv-python-headless", "Pillow", "tensorflow", "tensorflow-io")
@@ -22,10 +23,11 @@ def decode_image(data: bytes, header: Header, spec: Preprocessing) -> np.ndarray
     Args:
         data: the whole file.
         header: of the same bytes, from `read_header`, its size already checked with `check_limits`.
-        spec: `exif` (turn upright), and `background` (under alpha) apply.
+        spec: `exif` (turn upright) and `background` (under alpha) apply; the rest tells how small the picture will be.
 
     Returns:
-        uint8 `[H, W, 3]` RGB, C-contiguous; height and width as stored, swapped for orientations 5 to 8.
+        uint8 `[H, W, 3]` RGB, C-contiguous; height and width as stored, swapped for orientations 5 to 8. A JPEG that
+        an antialiasing filter will shrink a lot comes at a half, a quarter or an eighth of its size, see `reduction`.
 
     Raises:
         ImageError: stage `decode`; `truncated`, `corrupt`, `unsupported_format`, `out_of_memory`.
@@ -42,7 +44,9 @@ def decode_image(data: bytes, header: Header, spec: Preprocessing) -> np.ndarray
 def _decode(data: bytes, header: Header, spec: Preprocessing) -> np.ndarray:
     match header.format:
         case "jpeg":
-            return jpeg.decode(data, header)
+            turned = spec.exif and header.orientation >= 5
+            height, width = (header.width, header.height) if turned else (header.height, header.width)
+            return jpeg.decode(data, header, reduction(height, width, spec))
         case "png":
             return png.decode(data, header, spec.background)
         case "gif":

@@ -17,6 +17,7 @@ from transforms.decode import decode_fingerprint, decode_image
 from transforms.errors import ImageError
 from transforms.header import read_header
 from transforms.preprocessing import Preprocessing
+from transforms.resize import resize
 
 
 def decoded(data: bytes, **changes: object) -> np.ndarray:
@@ -234,6 +235,34 @@ def test_a_tiff_of_floats_is_refused() -> None:
         "unsupported_format",
         "the TIFF holds 32-bit samples, for which no black and white are known",
     )
+
+
+@pytest.mark.parametrize("stray", [False, True])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpeg_is_decoded_small_where_the_filter_shrinks_it_anyway(stray: bool, orientation: int) -> None:
+    rng = np.random.default_rng(5)
+    pixels = np.clip(photo(960, 1280) + rng.normal(0, 12, (960, 1280, 3)), 0, 255).astype(np.uint8)
+    data = saved(pixels, "JPEG", quality=92, exif=exif(orientation))
+    if stray:
+        data = data[:-2] + b"\0\0\0\0" + data[-2:]
+    spec = Preprocessing(height=120, width=120, geometry="resize_crop", resample="bicubic", antialias=True)
+    small = decode_image(data, read_header(data), spec)
+    assert sorted(small.shape) == [3, 240, 320]
+    whole = decoded(data)
+    assert sorted(whole.shape) == [3, 960, 1280]
+    difference = np.abs(resize(small, spec).astype(int) - resize(whole, spec))
+    assert difference.mean() < 0.5
+    assert difference.max() <= 4
+
+
+def test_a_large_jpeg_cut_short_is_truncated_at_any_reduction() -> None:
+    data = saved(photo(960, 1280), "JPEG")
+    spec = Preprocessing(height=60, width=80, antialias=True)
+    assert decode_image(data, read_header(data), spec).shape == (120, 160, 3)
+    for end in (len(data) - 2, len(data) * 3 // 4, len(data) // 2):
+        with pytest.raises(ImageError) as caught:
+            decode_image(data[:end], read_header(data), spec)
+        assert caught.value.type == "truncated"
 
 
 def test_fingerprint_names_the_libraries() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from transforms.geometry import Plan, plan
+from transforms.geometry import Plan, plan, reduction
 from transforms.preprocessing import Preprocessing
 
 
@@ -74,3 +74,27 @@ def test_crop_resize_keeps_proportions_for_inputs_that_are_not_square() -> None:
 )
 def test_pad_centres_the_longer_side(height: int, width: int, scaled: tuple[int, int], place: tuple[int, int]) -> None:
     assert plan(height, width, spec("pad")) == Plan((0, 0, height, width), scaled, (0, 0, *scaled), place)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "changes", "expected"),
+    [
+        # 3000 / 250 = 12 and a quarter of it, 3, is left to the filter; an eighth would leave 1.5
+        (3000, 4000, {"geometry": "resize_crop", "fraction": 0.896}, 4),
+        (4032, 4032, {"geometry": "stretch"}, 8),
+        (3024, 4032, {"geometry": "stretch", "height": 100, "width": 100}, 8),
+        (896, 1792, {"geometry": "stretch"}, 2),
+        (896, 894, {"geometry": "stretch"}, 1),
+        (895, 1792, {"geometry": "stretch"}, 1),
+        (375, 500, {"geometry": "resize_crop"}, 1),
+        (4096, 4096, {"geometry": "crop_resize", "fraction": 0.875}, 8),
+        # 2,625 rows are cut out: half of that is no whole number
+        (3000, 4000, {"geometry": "crop_resize", "fraction": 0.875}, 1),
+        (4032, 4032, {"geometry": "stretch", "antialias": False}, 1),
+    ],
+)
+def test_reduction_is_offered_where_nothing_moves(
+    height: int, width: int, changes: dict[str, object], expected: int
+) -> None:
+    settings = Preprocessing(**{"antialias": True, **changes})  # type: ignore[arg-type]
+    assert reduction(height, width, settings) == expected

@@ -72,8 +72,8 @@ def _frame(data: bytes, start: int, end: int) -> tuple[int, int, int]:
     return height, width, components
 
 
-def decode(data: bytes, header: Header) -> np.ndarray:
-    """Decode to uint8 `[H, W, 3]` RGB as stored (orientation is not applied).
+def decode(data: bytes, header: Header, reduction: int = 1) -> np.ndarray:
+    """Decode to uint8 `[H, W, 3]` RGB as stored (orientation is not applied), shrunk by `reduction`: 1, 2, 4 or 8.
 
     The accurate integer DCT and smooth chroma upsampling, as Pillow uses and unlike TensorFlow's default. An ICC
     profile is ignored. Four components are CMYK or YCCK as Adobe writes them, inverted: `R = C * K / 255`.
@@ -82,7 +82,7 @@ def decode(data: bytes, header: Header) -> np.ndarray:
         ImageError: `truncated`, or `corrupt` for damage that would leave invented pixels.
     """
     try:
-        return _simplejpeg(data, header)
+        return _simplejpeg(data, header, reduction)
     except ValueError as error:
         message = str(error).lower()
     if _CUT in message:
@@ -90,17 +90,21 @@ def decode(data: bytes, header: Header) -> np.ndarray:
     # Without an Adobe marker TensorFlow takes CMYK for not inverted: no second opinion there.
     if header.components == 4 or any(damage in message for damage in _DAMAGE):
         raise _damaged(data)
-    return _tensorflow(data)
+    return _tensorflow(data, reduction)
 
 
-def _simplejpeg(data: bytes, header: Header) -> np.ndarray:
+def _simplejpeg(data: bytes, header: Header, reduction: int) -> np.ndarray:
     import simplejpeg
 
+    size = {}
+    if reduction > 1:
+        height, width = header.height // reduction, header.width // reduction
+        size = {"min_height": height, "min_width": width, "min_factor": reduction}
     if header.components == 4:
-        return _from_cmyk(simplejpeg.decode_jpeg(data, "CMYK"))
+        return _from_cmyk(simplejpeg.decode_jpeg(data, "CMYK", **size))
     if header.components == 1:
-        return three_channels(simplejpeg.decode_jpeg(data, "GRAY"))
-    return simplejpeg.decode_jpeg(data, "RGB")
+        return three_channels(simplejpeg.decode_jpeg(data, "GRAY", **size))
+    return simplejpeg.decode_jpeg(data, "RGB", **size)
 
 
 def _from_cmyk(inverted: np.ndarray) -> np.ndarray:
@@ -108,12 +112,12 @@ def _from_cmyk(inverted: np.ndarray) -> np.ndarray:
     return ((ink[..., :3] * ink[..., 3:] + 127) // 255).astype(np.uint8)
 
 
-def _tensorflow(data: bytes) -> np.ndarray:
+def _tensorflow(data: bytes, reduction: int) -> np.ndarray:
     """Second opinion; it raises on truncated data too, and ignores the warnings simplejpeg raises for."""
     import tensorflow as tf
 
     try:
-        return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE").numpy()
+        return tf.io.decode_jpeg(data, channels=3, ratio=reduction, dct_method="INTEGER_ACCURATE").numpy()
     except tf.errors.InvalidArgumentError as error:
         raise _damaged(data) from error
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 INTERVAL = 10.0  # seconds between plain lines
+LABELLING = "labelling"  # the phase in which images are done
 WINDOW = 60.0  # seconds of history that the rate is taken over
 
 
@@ -49,6 +50,11 @@ class RunProgress:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+
+    @property
+    def labelling(self) -> bool:
+        """Whether the child has got as far as labelling."""
+        return self._phase == LABELLING
 
     def phase(self, name: str) -> None:
         """Say what is being done now, such as `loading the model`."""

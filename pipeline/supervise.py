@@ -27,10 +27,14 @@ if TYPE_CHECKING:  # pyarrow: imported once the first line is out
     from pipeline.coverage import Coverage
     from pipeline.retry import Choose
 
+CHILD = "pipeline.child"  # the module that a child process runs
 LOG = "run.log"
 REPORT = "report.json"
 SUCCESS = "_SUCCESS"
-CRASHES = 4  # native crashes in a row without a new part before a run is given up
+# Native crashes in a row without a new part before a run is given up. Each of the shards at work at one time may die
+# twice before it is tried in isolation; a process that dies before it labels will go on doing so.
+CRASHES = 12
+CRASHES_AT_START = 2
 TICK = 0.1  # seconds between looks at the child
 LISTING_SHARE = 0.1  # of the time that progress may spend on listing parts
 
@@ -100,10 +104,11 @@ def retry(config: RunConfig, console: Console, choose: Choose) -> Outcome:
 def _label_and_finish(
     config: RunConfig, storage: LocalStorage, outcome: Outcome, console: Console, signals: Signals, lock: int
 ) -> None:
+    _check_budget(config, outcome.coverage)  # before TensorFlow is started for nothing, or a run over it is finished
     if not outcome.coverage.complete:
         storage.delete(SUCCESS)
         _label(config, storage, outcome, console, signals, lock)
-    if outcome.coverage.covered and not storage.exists(SUCCESS):
+    if outcome.coverage.covered and not (storage.exists(SUCCESS) and storage.exists(REPORT)):
         _finish(storage, outcome)
 
 
@@ -135,13 +140,12 @@ def _label(
 ) -> None:
     """Run children until every shard has its part."""
     coverage, began = outcome.coverage, time.monotonic()
-    _check_budget(config, coverage)  # before TensorFlow is started for nothing
     total = sum(shard.rows for shard in coverage.pending())
     crashes = 0
     with RunProgress(console, outcome.record.plan.rows, coverage.rows) as progress:
         while not coverage.complete:
             before = coverage.progress
-            child = Child("pipeline.child", [storage.root], storage.path(LOG), job_line(coverage.pending()), [lock])
+            child = Child(CHILD, [storage.root], storage.path(LOG), job_line(coverage.pending()), [lock])
             signals.at_once = child.kill
             try:
                 code = _watch(config, child, coverage, progress, signals)
@@ -153,7 +157,7 @@ def _label(
                 raise HublabelError(f"the pipeline ended without an error, and without {_missing(coverage)}")
             if code:
                 crashes = 1 if coverage.progress > before else crashes + 1
-                if crashes >= CRASHES:
+                if crashes >= (CRASHES if progress.labelling else CRASHES_AT_START):
                     raise HublabelError(f"the pipeline's process died {crashes} times in a row:\n{child.log_tail()}")
                 progress.say(f"the pipeline's process died ({_death(code)}); starting it again")
     outcome.images = total - sum(shard.rows for shard in coverage.pending())

@@ -209,7 +209,7 @@ def fold_weights(arrays: Mapping[str, np.ndarray], arch: Architecture) -> dict[s
         kernel = kernel[:, :, 0, 0].T
         scale, shift = normalization(f"{name}.3")
         carrier = f"blocks.{i}/pointwise"
-        s = put(carrier, kernel * s[:, None], bias + residual_shift @ kernel, scale)
+        s = put(carrier, (kernel * s[:, None])[None, None], bias + residual_shift @ kernel, scale)
     kernel = parameters.take(f"{head}.weight", arch.classes, dim).astype(np.float64).T
     weights["head/kernel"] = kernel * s[:, None]
     weights["head/bias"] = parameters.take(f"{head}.bias", arch.classes) + shift @ kernel
@@ -227,7 +227,8 @@ def _names(arrays: Mapping[str, np.ndarray], depth: int) -> tuple[str, Any, str]
 def forward(images: tf.Tensor, weights: Mapping[str, tf.Tensor], arch: Architecture) -> tf.Tensor:
     """Logits `[B, classes]` of normalized images `[B, H, W, 3]`, float32, with the weights of `fold_weights`.
 
-    NHWC throughout. The 1 x 1 convolutions are matrix products, which TensorFlow fuses with their bias.
+    NHWC throughout. TensorFlow fuses each convolution with its bias, but GELU with neither a convolution nor a matrix
+    product (2.16, oneDNN), so it is written with the fewest passes over the picture; see `fold_weights`.
     """
     import tensorflow as tf
 
@@ -237,17 +238,15 @@ def forward(images: tf.Tensor, weights: Mapping[str, tf.Tensor], arch: Architect
     def add(x: tf.Tensor, name: str) -> tf.Tensor:
         return tf.nn.bias_add(x, weights[name])
 
-    rows, columns = images.shape[1] // arch.patch_size, images.shape[2] // arch.patch_size
     x = tf.nn.conv2d(images, weights["stem/kernel"], arch.patch_size, "VALID")
     x = add(activate(add(x, "stem/bias")), "stem/shift")
     for i in range(arch.depth):
         h = tf.nn.depthwise_conv2d(x, weights[f"blocks.{i}/depthwise/kernel"], [1, 1, 1, 1], "SAME")
         h = activate(add(h, f"blocks.{i}/depthwise/bias"))
         x = h * weights[f"blocks.{i}/depthwise/scale"] + x
-        x = tf.matmul(tf.reshape(x, [-1, arch.dim]), weights[f"blocks.{i}/pointwise/kernel"])
+        x = tf.nn.conv2d(x, weights[f"blocks.{i}/pointwise/kernel"], 1, "VALID")
         x = activate(add(x, f"blocks.{i}/pointwise/bias"))
         if i < arch.depth - 1:
             x = add(x, f"blocks.{i}/pointwise/shift")
-        x = tf.reshape(x, [-1, rows, columns, arch.dim])
     x = tf.matmul(tf.reduce_mean(x, axis=[1, 2]), weights["head/kernel"])
     return add(x, "head/bias")

@@ -201,7 +201,7 @@ def test_graph_is_nhwc_without_transpositions_or_batch_normalization(exported):
 
     graph = tf.saved_model.load(str(exported / NAME)).signatures["serving_default"].graph
     operations = {node.op for function in graph.as_graph_def().library.function for node in function.node_def}
-    assert {"MatMul", "DepthwiseConv2dNative", "Erf", "BiasAdd"} <= operations
+    assert {"Conv2D", "DepthwiseConv2dNative", "Erf", "BiasAdd"} <= operations
     assert not {"Transpose", "FusedBatchNormV3", "Rsqrt"} & operations
 
 

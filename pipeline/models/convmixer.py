@@ -10,10 +10,10 @@ Batch normalization stands *behind* the activations, so it cannot simply be fold
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -172,19 +172,8 @@ def fold_weights(arrays: Mapping[str, np.ndarray], arch: Architecture) -> dict[s
         CheckpointError: names a parameter that is missing, unexpected or mis-shaped.
     """
     parameters = Parameters(arrays, f"ConvMixer-{arch.dim}/{arch.depth}")
-    stem, block, head = _names(arrays, arch.depth)
-    dim, size = arch.dim, arch.kernel_size
-    # What the layer before an activation, and the batch normalization behind it, are multiplied with.
-    gain = math.sqrt(0.5) if arch.activation == "gelu" else 1.0
+    names = _names(arrays, arch.depth)
     weights: dict[str, np.ndarray] = {}
-
-    def take(convolution: str, *shape: int) -> tuple[np.ndarray, np.ndarray]:
-        kernel = parameters.take(f"{convolution}.weight", *shape).astype(np.float64)
-        return kernel * gain, parameters.take(f"{convolution}.bias", dim) * gain
-
-    def normalization(name: str) -> tuple[np.ndarray, np.ndarray]:
-        scale, shift = parameters.take_batch_norm(name, dim, BATCH_NORM_EPSILON)
-        return scale * gain, shift
 
     def put(layer: str, kernel: np.ndarray, bias: np.ndarray, scale: np.ndarray) -> np.ndarray:
         """Channels that batch normalization wipes out get zero weights, and so h = 0, and the scale 1."""
@@ -193,35 +182,66 @@ def fold_weights(arrays: Mapping[str, np.ndarray], arch: Architecture) -> dict[s
         weights[f"{layer}/bias"] = bias * alive
         return np.where(alive, scale, 1.0)
 
-    kernel, bias = take(f"{stem}0", dim, 3, arch.patch_size, arch.patch_size)
-    scale, shift = normalization(f"{stem}2")
-    s = put("stem", kernel.transpose(2, 3, 1, 0), bias, scale)
-    carrier = "stem"
+    layer = _take_layer(parameters, arch, *names.stem, (3, arch.patch_size, arch.patch_size))
+    place = "stem"
+    s = put(place, layer.kernel.transpose(2, 3, 1, 0), layer.bias, layer.scale)
     for i in range(arch.depth):
-        weights[f"{carrier}/shift"] = shift / s
-        name = block(i)
-        kernel, bias = take(f"{name}.0.fn.0", dim, 1, size, size)
-        scale, residual_shift = normalization(f"{name}.0.fn.2")
-        weights[f"blocks.{i}/depthwise/kernel"] = kernel.transpose(2, 3, 0, 1) * s[:, None]
-        weights[f"blocks.{i}/depthwise/bias"] = bias
-        weights[f"blocks.{i}/depthwise/scale"] = scale / s
-        kernel, bias = take(f"{name}.1", dim, dim, 1, 1)
-        kernel = kernel[:, :, 0, 0].T
-        scale, shift = normalization(f"{name}.3")
-        carrier = f"blocks.{i}/pointwise"
-        s = put(carrier, (kernel * s[:, None])[None, None], bias + residual_shift @ kernel, scale)
-    kernel = parameters.take(f"{head}.weight", arch.classes, dim).astype(np.float64).T
+        weights[f"{place}/shift"] = layer.shift / s
+        depthwise = _take_layer(parameters, arch, *names.depthwise(i), (1, arch.kernel_size, arch.kernel_size))
+        weights[f"blocks.{i}/depthwise/kernel"] = depthwise.kernel.transpose(2, 3, 0, 1) * s[:, None]
+        weights[f"blocks.{i}/depthwise/bias"] = depthwise.bias
+        weights[f"blocks.{i}/depthwise/scale"] = depthwise.scale / s
+        layer = _take_layer(parameters, arch, *names.pointwise(i), (arch.dim, 1, 1))
+        kernel = layer.kernel.transpose(2, 3, 1, 0)
+        bias = layer.bias + depthwise.shift @ kernel[0, 0]
+        place = f"blocks.{i}/pointwise"
+        s = put(place, kernel * s[:, None], bias, layer.scale)
+    kernel = parameters.take(f"{names.head}.weight", arch.classes, arch.dim).astype(np.float64).T
     weights["head/kernel"] = kernel * s[:, None]
-    weights["head/bias"] = parameters.take(f"{head}.bias", arch.classes) + shift @ kernel
+    weights["head/bias"] = parameters.take(f"{names.head}.bias", arch.classes) + layer.shift @ kernel
     parameters.finish()
     return {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in weights.items()}
 
 
-def _names(arrays: Mapping[str, np.ndarray], depth: int) -> tuple[str, Any, str]:
-    """Prefix of the stem, name of a block by its index, name of the head."""
-    if "0.weight" in arrays:  # locuslab/convmixer: one nn.Sequential of stem (0..2), blocks, pooling, flattening, head
-        return "", lambda i: f"{i + 3}", f"{depth + 5}"
-    return "stem.", lambda i: f"blocks.{i}", "head"
+class _Layer(NamedTuple):
+    """A convolution, an activation, and the `scale` and `shift` of the batch normalization behind it; float64."""
+
+    kernel: np.ndarray  # [out, in, height, width]
+    bias: np.ndarray
+    scale: np.ndarray
+    shift: np.ndarray
+
+
+def _take_layer(
+    parameters: Parameters, arch: Architecture, convolution: str, batch_norm: str, shape: tuple[int, int, int]
+) -> _Layer:
+    """For GELU with the factor sqrt 1/2 on both sides of the activation. `shape`: the kernel's without `out`."""
+    gain = math.sqrt(0.5) if arch.activation == "gelu" else 1.0
+    kernel = parameters.take(f"{convolution}.weight", arch.dim, *shape).astype(np.float64)
+    bias = parameters.take(f"{convolution}.bias", arch.dim).astype(np.float64)
+    scale, shift = parameters.take_batch_norm(batch_norm, arch.dim, BATCH_NORM_EPSILON)
+    return _Layer(kernel * gain, bias * gain, scale * gain, shift)
+
+
+class _Names(NamedTuple):
+    """How a checkpoint calls its layers: convolution and batch normalization, of blocks by their index."""
+
+    stem: tuple[str, str]
+    depthwise: Callable[[int], tuple[str, str]]
+    pointwise: Callable[[int], tuple[str, str]]
+    head: str
+
+
+def _names(arrays: Mapping[str, np.ndarray], depth: int) -> _Names:
+    # locuslab/convmixer is one nn.Sequential of stem (0 to 2), blocks, pooling, flattening and head.
+    plain = "0.weight" in arrays
+    stem, block, first, head = ("", "", 3, f"{depth + 5}") if plain else ("stem.", "blocks.", 0, "head")
+    return _Names(
+        stem=(f"{stem}0", f"{stem}2"),
+        depthwise=lambda i: (f"{block}{first + i}.0.fn.0", f"{block}{first + i}.0.fn.2"),
+        pointwise=lambda i: (f"{block}{first + i}.1", f"{block}{first + i}.3"),
+        head=head,
+    )
 
 
 def forward(images: tf.Tensor, weights: Mapping[str, tf.Tensor], arch: Architecture) -> tf.Tensor:

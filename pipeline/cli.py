@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from pipeline.errors import HublabelError
+from transforms.masking import mask_credentials
+from transforms.storage import StorageError
 
 EPILOG = "Exit codes: 0 done, 1 failed, 2 bad usage or config, 3 too many failed images, 130 and 143 stopped."
 
@@ -17,8 +19,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return parsed.command(parsed)
     except HublabelError as error:
-        print(f"hublabel: {error}", file=sys.stderr)
+        print(f"hublabel: {mask_credentials(str(error))}", file=sys.stderr)
         return error.exit_code
+    except StorageError as error:  # an object store refused, or gave no answer
+        print(f"hublabel: {mask_credentials(str(error))}", file=sys.stderr)
+        return HublabelError.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output has gone
@@ -35,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_run(commands)
     _add_retry(commands)
+    _add_verify(commands)
     _add_show(commands)
     _add_export(commands)
     return parser
@@ -93,6 +99,36 @@ def _retry(parsed: argparse.Namespace) -> int:
     from pipeline.retry import retry_command
 
     return retry_command(parsed.output, parsed.stage, parsed.types)
+
+
+def _add_verify(commands: argparse._SubParsersAction) -> None:
+    verify = commands.add_parser(
+        "verify",
+        help="check that an output has every image of its plan exactly once, whole",
+        description="Check an output, finished or not, against its plan: every part is read in full, and its rows and "
+        "URIs are compared. Nothing is changed. The exit code is 0 only when all is there, else 1.",
+        epilog="Example: hublabel verify out/ --images 100",
+    )
+    verify.add_argument("output", metavar="OUT", help="the output directory of a run")
+    verify.add_argument(
+        "--images", type=_count, default=0, metavar="N",
+        help="also read N labelled images again, picked at random, and compare their bytes with sha256",
+    )  # fmt: skip
+    verify.add_argument("--seed", type=int, default=0, help="picks other images (default: 0)")
+    verify.set_defaults(command=_verify)
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 0:
+        raise ValueError
+    return count
+
+
+def _verify(parsed: argparse.Namespace) -> int:
+    from pipeline.verify import verify_command
+
+    return verify_command(parsed.output, parsed.images, parsed.seed)
 
 
 def _add_show(commands: argparse._SubParsersAction) -> None:

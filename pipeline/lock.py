@@ -7,10 +7,13 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
 
 from pipeline.errors import HublabelError, UsageError
+from transforms.storage import is_remote, open_object_storage
 
 NAME = ".lock"
 PATIENCE = 6.0  # seconds: a child whose parent was killed ends within this
@@ -20,8 +23,52 @@ class OutputBusyError(HublabelError):
     """Another hublabel works on this output."""
 
 
+class Hold(Protocol):
+    """A lock while it is held."""
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """File descriptors that hold it, for the child to inherit."""
+
+    def check(self) -> None:
+        """Raises HublabelError when the lock was lost; locks of local folders cannot be."""
+
+
 @contextmanager
-def output_lock(root: str) -> Iterator[int]:
+def output_lock(root: str, say: Callable[[str], None] = lambda _: None) -> Iterator[Hold]:
+    """Hold the lock of the output `root`: of a folder, `folder_lock`; in an object store, a lease (see `lease`).
+
+    Args:
+        say: told when taking the lock takes a while.
+
+    Raises:
+        OutputBusyError: another process holds it and goes on doing so.
+        UsageError: nothing can be written there.
+    """
+    if not is_remote(root):
+        with folder_lock(root) as descriptor:
+            yield _FolderHold((descriptor,))
+        return
+    from pipeline.lease import Lease, kept
+
+    with ExitStack() as stack:
+        try:
+            hold = stack.enter_context(kept(Lease(open_object_storage(root)), say))
+        except OSError as error:
+            raise UsageError(f"output.path: {root} cannot be written to: {error}") from None
+        yield hold
+
+
+@dataclass(frozen=True)
+class _FolderHold:
+    descriptors: tuple[int, ...]
+
+    def check(self) -> None:
+        """The system takes no such lock away."""
+
+
+@contextmanager
+def folder_lock(root: str) -> Iterator[int]:
     """Hold the lock of the output folder `root`; yields its file descriptor, for the child to inherit.
 
     It is an advisory lock of the open file, so it goes with the last process that holds it, however that ends:

@@ -12,6 +12,7 @@ from pipeline.errors import UsageError
 from pipeline.record import RunRecord, differences, load_record, make_pins, save_record
 from pipeline.resolve import resolve_model
 from pipeline.signals import Signals
+from pipeline.staging import plan_folder
 from pipeline.versions import pinned_libraries, versions
 from transforms.storage import Storage
 
@@ -62,14 +63,16 @@ def _planned(
 ) -> RunRecord:
     from pipeline.plan import make_plan
 
-    plan = make_plan(
-        config.input.paths,
-        storage.root,
-        batch_size=config.batch.size,
-        limit=config.input.limit,
-        shard_size=config.run.shard_size,
-        progress=lambda rows: signals.check(),  # noqa: ARG005
-    )
+    with plan_folder(storage) as folder:
+        plan = make_plan(
+            config.input.paths,
+            folder,
+            batch_size=config.batch.size,
+            limit=config.input.limit,
+            shard_size=config.run.shard_size,
+            progress=lambda rows: signals.check(),  # noqa: ARG005
+        )
+    signals.check()
     left_out = "".join(f", {count:,} left out ({reason.replace('_', ' ')})" for reason, count in plan.left_out.items())
     console.print(f"{plan.rows:,} images in {plan.shards:,} shards{left_out}")
     record = RunRecord(storage.root, config.resolved(), model, pins, plan, versions())
@@ -77,19 +80,19 @@ def _planned(
     return record
 
 
-def _extended(
-    record: RunRecord, config: RunConfig, storage: Storage, console: Console, signals: Signals
-) -> RunRecord:
+def _extended(record: RunRecord, config: RunConfig, storage: Storage, console: Console, signals: Signals) -> RunRecord:
     from pipeline.extend import extend_plan
 
-    plan = extend_plan(
-        record.plan,
-        config.input.paths,
-        storage.root,
-        batch_size=config.batch.size,
-        shard_size=config.run.shard_size,
-        progress=lambda rows: signals.check(),  # noqa: ARG005
-    )
+    with plan_folder(storage, record.plan) as folder:
+        plan = extend_plan(
+            record.plan,
+            config.input.paths,
+            folder,
+            batch_size=config.batch.size,
+            shard_size=config.run.shard_size,
+            progress=lambda rows: signals.check(),  # noqa: ARG005
+        )
+    signals.check()
     new = plan.rows - record.plan.rows
     console.print(f"{new:,} new images in {plan.shards - record.plan.shards:,} new shards")
     return replace(record, plan=plan)

@@ -10,12 +10,12 @@ from typing import Any
 from pipeline.coverage import Coverage
 from pipeline.record import RunRecord
 from transforms.parts import newest_parts
-from transforms.storage import LocalStorage
+from transforms.storage import Storage
 
 NAME = "report.json"
 
 
-def write_report(storage: LocalStorage, record: RunRecord, coverage: Coverage, images: int, seconds: float) -> None:
+def write_report(storage: Storage, record: RunRecord, coverage: Coverage, images: int, seconds: float) -> None:
     """Write report.json, reading one part's columns at a time.
 
     Args:
@@ -26,9 +26,7 @@ def write_report(storage: LocalStorage, record: RunRecord, coverage: Coverage, i
     storage.replace(NAME, (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def make_report(
-    storage: LocalStorage, record: RunRecord, coverage: Coverage, images: int, seconds: float
-) -> dict[str, Any]:
+def make_report(storage: Storage, record: RunRecord, coverage: Coverage, images: int, seconds: float) -> dict[str, Any]:
     """Counts by status and error type, the label histogram, rate, seconds by phase, versions and fingerprints."""
     errors, labels = _count(storage, record)
     return {
@@ -50,7 +48,7 @@ def make_report(
     }
 
 
-def _count(storage: LocalStorage, record: RunRecord) -> tuple[Counter[str], Counter[str]]:
+def _count(storage: Storage, record: RunRecord) -> tuple[Counter[str], Counter[str]]:
     """Failed images by `stage/type`, labelled images by label (by index where there are no labels)."""
     import pyarrow.parquet as pq
 
@@ -58,7 +56,7 @@ def _count(storage: LocalStorage, record: RunRecord) -> tuple[Counter[str], Coun
     labels: Counter[str] = Counter()
     for number in range(len(record.plan.files)):
         for _, name in newest_parts(storage, number).values():
-            with pq.ParquetFile(storage.path(name)) as file:
+            with storage.open(name) as source, pq.ParquetFile(source) as file:
                 columns = [c for c in ("error_stage", "error_type", "label", "label_index") if c in file.schema.names]
                 table = file.read(columns=columns).to_pydict()
             for stage, kind in zip(table["error_stage"], table["error_type"], strict=True):

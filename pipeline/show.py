@@ -14,7 +14,7 @@ from rich.text import Text
 from pipeline.console import plain_console
 from pipeline.errors import UsageError
 from pipeline.record import load_record
-from transforms.storage import LocalStorage, open_storage
+from transforms.storage import open_storage
 
 COLUMNS = ["uri", "status", "label", "label_index", "score", "error_stage", "error_type", "error_message"]
 
@@ -55,10 +55,9 @@ def _first_rows(output: str, rows: int) -> Iterator[dict[str, Any]]:
     record = load_record(storage, storage.root)
     if record is None:
         raise UsageError(f"{output}: no run here (no run.yaml)")
-    assert isinstance(storage, LocalStorage)
     for number in range(len(record.plan.files)):
         for _, (_, name) in sorted(newest_parts(storage, number).items()):
-            with pq.ParquetFile(storage.path(name)) as file:
+            with storage.open(name) as source, pq.ParquetFile(source) as file:
                 columns = [column for column in COLUMNS if column in file.schema_arrow.names]
                 found = file.read(columns=columns).slice(0, rows).to_pylist()
             yield from found

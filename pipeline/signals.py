@@ -20,16 +20,22 @@ class StoppedError(HublabelError):
 
 
 class Signals:
-    """The signal that came, if one did."""
+    """The signal that came, if one did.
 
-    def __init__(self) -> None:
+    Args:
+        check: whatever else may end the work; raises HublabelError when it does.
+    """
+
+    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
+        self._check = check
         self.received: int | None = None
         self.at_once: Callable[[], None] = lambda: None  # what a second signal does before the process ends
 
     def check(self) -> None:
-        """Raises StoppedError once a signal has come."""
+        """Raises StoppedError once a signal has come, and what the check that it was made with raises."""
         if self.received is not None:
             raise StoppedError(self.received)
+        self._check()
 
     def _take(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self.received is not None:
@@ -39,9 +45,13 @@ class Signals:
 
 
 @contextmanager
-def stop_signals() -> Iterator[Signals]:
-    """While the body runs, SIGINT and SIGTERM are noted; a second one ends the process at once."""
-    signals = Signals()
+def stop_signals(check: Callable[[], None] = lambda: None) -> Iterator[Signals]:
+    """While the body runs, SIGINT and SIGTERM are noted; a second one ends the process at once.
+
+    Args:
+        check: see `Signals`.
+    """
+    signals = Signals(check)
     previous = {number: signal.signal(number, signals._take) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield signals

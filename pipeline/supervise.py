@@ -5,7 +5,6 @@ Imports neither TensorFlow nor Beam, so it starts fast, stays small, and survive
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,21 +13,21 @@ from rich.console import Console
 
 from pipeline.config import RunConfig
 from pipeline.errors import HublabelError, TooManyFailedError, UsageError
-from pipeline.lock import output_lock
+from pipeline.job import job_line
+from pipeline.lock import Hold, output_lock
+from pipeline.pinning import pinned_record
 from pipeline.process import Child
 from pipeline.progress import RunProgress
-from pipeline.job import job_line
-from pipeline.pinning import pinned_record
 from pipeline.record import RunRecord
 from pipeline.signals import Signals, stop_signals
-from transforms.storage import LocalStorage, Storage, open_storage
+from pipeline.staging import LOG, local_log, save_log
+from transforms.storage import Storage, open_storage
 
 if TYPE_CHECKING:  # pyarrow: imported once the first line is out
     from pipeline.coverage import Coverage
     from pipeline.retry import Choose
 
 CHILD = "pipeline.child"  # the module that a child process runs
-LOG = "run.log"
 REPORT = "report.json"
 SUCCESS = "_SUCCESS"
 # Native crashes in a row without a new part before a run is given up. Each of the shards at work at one time may die
@@ -69,7 +68,7 @@ def run(config: RunConfig, console: Console, extend: bool = False) -> Outcome:
         HublabelError: the pipeline failed.
     """
     storage = _storage(config)
-    with output_lock(storage.root) as lock, stop_signals() as signals:
+    with output_lock(storage.root, console.print) as lock, stop_signals(lock.check) as signals:
         record = pinned_record(config, storage, console, signals, extend)
         outcome = Outcome(record, _coverage(storage, record, console))
         _label_and_finish(config, storage, outcome, console, signals, lock)
@@ -89,7 +88,7 @@ def retry(config: RunConfig, console: Console, choose: Choose) -> Outcome:
     from pipeline.retry import shards_to_retry
 
     storage = _storage(config)
-    with output_lock(storage.root) as lock, stop_signals() as signals:
+    with output_lock(storage.root, console.print) as lock, stop_signals(lock.check) as signals:
         record = pinned_record(config, storage, console, signals)
         outcome = Outcome(record, _coverage(storage, record, console))
         coverage = outcome.coverage
@@ -102,7 +101,7 @@ def retry(config: RunConfig, console: Console, choose: Choose) -> Outcome:
 
 
 def _label_and_finish(
-    config: RunConfig, storage: LocalStorage, outcome: Outcome, console: Console, signals: Signals, lock: int
+    config: RunConfig, storage: Storage, outcome: Outcome, console: Console, signals: Signals, lock: Hold
 ) -> None:
     _check_budget(config, outcome.coverage)  # before TensorFlow is started for nothing, or a run over it is finished
     if not outcome.coverage.complete:
@@ -112,10 +111,10 @@ def _label_and_finish(
         _finish(storage, outcome)
 
 
-def _storage(config: RunConfig) -> LocalStorage:
+def _storage(config: RunConfig) -> Storage:
     try:
         storage = open_storage(config.output.path)
-        os.makedirs(storage.root, exist_ok=True)
+        storage.prepare()
     except (ValueError, OSError) as error:
         raise UsageError(f"output.path: {config.output.path} cannot be written to: {error}") from None
     return storage
@@ -136,21 +135,22 @@ def _coverage(storage: Storage, record: RunRecord, console: Console) -> Coverage
 
 
 def _label(
-    config: RunConfig, storage: LocalStorage, outcome: Outcome, console: Console, signals: Signals, lock: int
+    config: RunConfig, storage: Storage, outcome: Outcome, console: Console, signals: Signals, lock: Hold
 ) -> None:
     """Run children until every shard has its part."""
     coverage, began = outcome.coverage, time.monotonic()
     total = sum(shard.rows for shard in coverage.pending())
-    crashes = 0
+    crashes, log = 0, local_log(storage)
     with RunProgress(console, outcome.record.plan.rows, coverage.rows) as progress:
         while not coverage.complete:
             before = coverage.progress
-            child = Child(CHILD, [storage.root], storage.path(LOG), job_line(coverage.pending()), [lock])
+            child = Child(CHILD, [storage.root], log, job_line(coverage.pending()), lock.descriptors)
             signals.at_once = child.kill
             try:
                 code = _watch(config, child, coverage, progress, signals)
             finally:
                 child.stop()
+                save_log(storage, log)
             coverage.refresh()
             _check_budget(config, coverage)
             if code == 0 and not coverage.complete:
@@ -230,11 +230,11 @@ def _check_budget(config: RunConfig, coverage: Coverage) -> None:
 # Finishing.
 
 
-def _finish(storage: LocalStorage, outcome: Outcome) -> None:
+def _finish(storage: Storage, outcome: Outcome) -> None:
     """Tidy up, write the report, then `_SUCCESS`, last."""
     from pipeline.report import write_report
     from transforms.attempts import remove_marks
-    from transforms.parts import remove_temporary, remove_superseded_parts
+    from transforms.parts import remove_superseded_parts, remove_temporary
 
     for number in range(len(outcome.record.plan.files)):
         remove_temporary(storage, number)

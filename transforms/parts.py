@@ -11,10 +11,10 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from transforms.records import Shard
-from transforms.storage import TEMPORARY, Storage
+from transforms.storage import TEMPORARY, Storage, StorageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,26 +70,28 @@ def encode_part(table: pa.Table, footer: PartFooter) -> bytes:
 
     table = table.replace_schema_metadata({FOOTER_KEY: json.dumps(asdict(footer)).encode()})
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", row_group_size=max(1, len(table)))
+    # Checksums: zstd alone does not notice every flipped bit.
+    options = {"compression": "zstd", "write_page_checksum": True}
+    pq.write_table(table, buffer, row_group_size=max(1, len(table)), **options)
     return buffer.getvalue()
 
 
-def read_footer(data_or_path: bytes | str) -> PartFooter:
-    """The footer of a part.
+def read_footer(data: bytes | BinaryIO) -> PartFooter:
+    """The footer of a part, given whole or as a file to seek in.
 
     Raises:
         DamagedPartError: it is no Parquet file, not one of ours, or its row count belies its footer.
-        FileNotFoundError: there is no such file.
+        OSError: it cannot be read.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    source = pa.BufferReader(data_or_path) if isinstance(data_or_path, bytes) else data_or_path
+    source = pa.BufferReader(data) if isinstance(data, bytes) else data
     try:
         metadata = pq.read_metadata(source)
-    except FileNotFoundError:
-        raise
     except (pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, StorageError) or getattr(error, "errno", None) is not None:
+            raise  # the disk or the object store failed, which says nothing of the part; pyarrow's errors have no errno
         raise DamagedPartError(f"not a readable Parquet file: {error}") from None
     try:
         footer = PartFooter(**json.loads((metadata.metadata or {})[FOOTER_KEY]))
@@ -102,8 +104,8 @@ def read_footer(data_or_path: bytes | str) -> PartFooter:
 
 def part_footer(storage: Storage, name: str) -> PartFooter:
     """The footer of the part `name`, checked against the name. Raises as `read_footer`."""
-    path = getattr(storage, "path", None)
-    footer = read_footer(path(name) if path else storage.read(name))
+    with storage.open(name) as file:
+        footer = read_footer(file)
     if parse_part_name(name) != (footer.file, footer.row_group, footer.generation):
         raise DamagedPartError(f"{name} holds another shard's rows")
     return footer

@@ -6,28 +6,32 @@ import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+from transforms.storage import LocalStorage, ObjectStorage, Storage, is_remote, open_storage
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+FOLDER = "plan"
 OPEN_FILES = 8  # a footer of 1,000 row groups takes about a megabyte
 
 
 def plan_file(root: str, number: int) -> str:
     """Path of a plan file below a run's root."""
-    return f"{root.rstrip('/')}/plan/plan-{number:05d}.parquet"
+    return f"{root.rstrip('/')}/{FOLDER}/plan-{number:05d}.parquet"
 
 
 def read_shard(path: str, row_group: int) -> pa.Table:
     """The rows of one shard.
 
     Plan files stay open, the last few used, since parsing a footer of 1,000 row groups costs more than reading one.
+    Of a file in an object store a process fetches the footer once, and then the shards it reads and no others.
     Safe to call from several threads.
 
     Args:
-        path: local path of a plan file.
+        path: of a plan file, as `plan_file` gives it.
         row_group: 0 .. the file's row groups - 1.
 
     Returns:
@@ -49,7 +53,8 @@ def read_shard(path: str, row_group: int) -> pa.Table:
 class _OpenFile:
     """A plan file and its reader, made by the first thread that needs it; `ParquetFile` is not thread-safe."""
 
-    path: str
+    storage: Storage
+    name: str
     lock: threading.Lock = field(default_factory=threading.Lock)
     _reader: pq.ParquetFile | None = None
 
@@ -57,22 +62,31 @@ class _OpenFile:
         import pyarrow.parquet as pq
 
         if self._reader is None:
-            self._reader = pq.ParquetFile(self.path)
+            # pre_buffer: the columns of a row group lie side by side and come in one request
+            self._reader = pq.ParquetFile(self.storage.open(self.name), pre_buffer=is_remote(self.storage.root))
         return self._reader
 
 
-_files: OrderedDict[tuple[str, int, int], _OpenFile] = OrderedDict()
+_files: OrderedDict[tuple[str, str], _OpenFile] = OrderedDict()
 _files_lock = threading.Lock()
 
 
 def _open_file(path: str) -> _OpenFile:
-    # part of the key, so that another run's plan at the same path is never taken for this one
-    status = os.stat(path)
-    key = (path, status.st_ino, status.st_mtime_ns)
+    root, _, base = path.rpartition(f"/{FOLDER}/")
+    storage = open_storage(root)
+    key = (path, _version(storage, f"{FOLDER}/{base}"))
     with _files_lock:
-        file = _files.pop(key, None) or _OpenFile(path)
+        file = _files.pop(key, None) or _OpenFile(storage, f"{FOLDER}/{base}")
         _files[key] = file
         # a thread that still reads an evicted file holds it; its handle closes with the last reference
         while len(_files) > OPEN_FILES:
             _files.popitem(last=False)
     return file
+
+
+def _version(storage: Storage, name: str) -> str:
+    """Differs between two files of the same name: another run's plan at the same path is never taken for this one."""
+    if isinstance(storage, LocalStorage):
+        status = os.stat(storage.path(name))
+        return f"{status.st_ino}-{status.st_mtime_ns}"
+    return cast(ObjectStorage, storage).tag(name)

@@ -79,7 +79,7 @@ class S3Storage:
             raise StorageError(f"{self.root}/{name}: {error}") from None
 
     def prepare(self) -> None:
-        """See that the bucket is there. Raises FileNotFoundError or PermissionError or StorageError."""
+        """See that the bucket is there. Raises FileNotFoundError or StorageError."""
         try:
             _client().head_bucket(Bucket=self._bucket)
         except ClientError as error:
@@ -286,5 +286,5 @@ def _as_os_error(error: ClientError, uri: str) -> OSError:
     if status == 412:
         return StorageError(f"{uri}: changed while it was read")
     if status in (401, 403):
-        return PermissionError(f"{uri}: access denied ({code})")
+        return StorageError(f"{uri}: access denied ({code})")
     return StorageError(f"{uri}: {code}: {error.response.get('Error', {}).get('Message') or status}")

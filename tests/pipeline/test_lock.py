@@ -14,7 +14,7 @@ from pipeline.lock import NAME, OutputBusyError, output_lock
 HOLD = """
 import sys
 from pipeline.lock import output_lock
-with output_lock(sys.argv[1]) as descriptor:
+with output_lock(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -22,8 +22,8 @@ with output_lock(sys.argv[1]) as descriptor:
 LEAVE_CHILD = """
 import os, subprocess, sys
 from pipeline.lock import output_lock
-with output_lock(sys.argv[1]) as descriptor:
-    subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], pass_fds=[descriptor])
+with output_lock(sys.argv[1]) as lock:
+    subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], pass_fds=lock.descriptors)
     print("held", flush=True)
     os.kill(os.getpid(), 9)
 """
@@ -71,8 +71,8 @@ def test_a_second_run_is_refused_at_once_and_told_who_is_at_work(
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     with start(HOLD, tmp_path) as holder:
         holder.kill()
-    with output_lock(str(tmp_path)) as descriptor:
-        assert os.get_inheritable(descriptor) is False
+    with output_lock(str(tmp_path)) as held:
+        assert [os.get_inheritable(descriptor) for descriptor in held.descriptors] == [False]
 
 
 def test_the_child_of_a_killed_parent_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

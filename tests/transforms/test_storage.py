@@ -244,7 +244,7 @@ def test_errors_name_the_object_and_the_reason(s3: S3Storage, object_store: Obje
     with pytest.raises(StorageError, match="NoSuchBucket"):
         S3Storage("s3://no-such-bucket-here/x").replace("a", b"")
     object_store.refuse = lambda *_: (403, "AccessDenied")
-    with pytest.raises(PermissionError, match=rf"^{s3.root}/a: access denied \(AccessDenied\)$"):
+    with pytest.raises(StorageError, match=rf"^{s3.root}/a: access denied \(AccessDenied\)$"):
         s3.read("a")
     object_store.refuse = lambda *_: (500, "InternalError")
     for write in (s3.put_if_absent, s3.replace):

@@ -259,6 +259,17 @@ class MaxFailed(Section):
     at_least: int = key(100, "a whole number from 0", "... and more images than this.", ge=0)
 
 
+class TimeoutSection(Section):
+    read: float = key(
+        120.0, "a number of seconds from 0.1 to 86400", "A file that takes longer to read is a failed row.",
+        ge=0.1, le=86_400,
+    )  # fmt: skip
+    decode: float = key(
+        60.0, "a number of seconds from 0.1 to 86400", "A picture that takes longer to decode is a failed row.",
+        ge=0.1, le=86_400,
+    )  # fmt: skip
+
+
 class RunSection(Section):
     shard_size: Literal["auto"] | Annotated[int, Field(ge=1, le=1_000_000)] = key(
         "auto",
@@ -266,6 +277,14 @@ class RunSection(Section):
         "Images in a shard, the unit of work, of commit and of resume.",
     )
     max_failed: MaxFailed = MaxFailed()
+    timeout: TimeoutSection = TimeoutSection()
+    decode_threads: int | None = key(
+        None,
+        "a whole number from 1 to 1024, or null for one a processor",
+        "Threads that decode, in each worker process.",
+        ge=1,
+        le=1024,
+    )
 
 
 class RunnerSection(Section):

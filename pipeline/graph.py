@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import apache_beam as beam
 
 from pipeline.config import RunConfig
+from pipeline.config_sections import RunSection
 from pipeline.record import RunRecord
+from transforms.ahead import Timeouts
 from transforms.classify import ClassifyImages
 from transforms.decode_images import DecodeImages
 from transforms.isolation import IsolatedWork
@@ -45,11 +48,16 @@ def label(
         | "Shards" >> beam.Create(list(shards))
         # Spreads the shards over the workers; everything after it is one fused stage, and pixels never leave it.
         | "Spread" >> beam.Reshuffle()
-        | "DecodeImages" >> DecodeImages(output, spec, config.batch.size, isolated=isolated)
+        | "DecodeImages" >> DecodeImages(output, spec, config.batch.size, isolated=isolated, **reading(config.run))
         | "ClassifyImages" >> ClassifyImages(model, config.model.activation, columns)
         | "WriteShards"
         >> WriteShards(output, columns, labels, config.model.label_offset, record.plan.fingerprint, record.fingerprint)
     )
+
+
+def reading(run: RunSection) -> dict[str, Any]:
+    """Arguments of `DecodeImages` that change no row of an image that can be read."""
+    return {"decode_threads": run.decode_threads, "timeouts": Timeouts(run.timeout.read, run.timeout.decode)}
 
 
 def model_spec(config: RunConfig, path: str) -> ModelSpec:

@@ -62,7 +62,12 @@ def test_defaults(config_file: Path) -> None:
         },
         "batch": {"size": 32},
         "output": {"path": "out", "top_k": 5, "logits": False, "embedding": False},
-        "run": {"shard_size": "auto", "max_failed": {"fraction": 0.05, "at_least": 100}},
+        "run": {
+            "shard_size": "auto",
+            "max_failed": {"fraction": 0.05, "at_least": 100},
+            "timeout": {"read": 120.0, "decode": 60.0},
+            "decode_threads": None,
+        },
         "runner": {"name": "DirectRunner", "options": {}},
     }
 

@@ -109,6 +109,8 @@ VALUES = [
     ("run", "shard_size", "0", "0", "auto or a whole number from 1 to 1000000"),
     ("run", "shard_size", "Auto", "'Auto'", "auto or a whole number from 1 to 1000000"),
     ("run", "max_failed", "3", "3", "a mapping with the keys fraction, at_least"),
+    ("run", "timeout", "3", "3", "a mapping with the keys read, decode"),
+    ("run", "decode_threads", "0", "0", "a whole number from 1 to 1024, or null for one a processor"),
     ("runner", "name", "FlinkRunner", "'FlinkRunner'", RUNNERS),
     ("runner", "name", "directrunner", "'directrunner'", RUNNERS),
     ("runner", "options", "{a: {b: 1}}", "{a: {b: 1}}", OPTIONS),

@@ -293,7 +293,7 @@ def _numbered(table: pa.Table, first_row: int) -> pa.Table:
 def _write_files(spool: _Spool, folder: Path, size: int, first_row: int, first_file: int) -> list[str]:
     import pyarrow.parquet as pq
 
-    options = {"compression": "zstd", "write_statistics": False, "use_dictionary": False}
+    options = {"compression": "zstd", "write_statistics": False, "use_dictionary": False, "write_page_checksum": True}
     names: list[str] = []
     shards = _shards(spool, size, first_row)
     while (shard := next(shards, None)) is not None:

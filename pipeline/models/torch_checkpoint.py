@@ -153,7 +153,9 @@ class _Storage(NamedTuple):
         return self.size * self.itemsize
 
     def values(self, data: bytes, byteorder: Literal["<", ">"] = "<") -> np.ndarray:
-        """`[size]` numbers in native byte order."""
+        """`[size]` numbers in native byte order; CheckpointError when `data` is short."""
+        if len(data) < self.nbytes:
+            raise CheckpointError(f"storage {self.key!r} has {len(data)} bytes where {self.nbytes} are needed")
         stored = np.dtype("uint16" if self.dtype == BFLOAT16 else self.dtype)
         array = np.frombuffer(data, stored.newbyteorder(byteorder), self.size).astype(stored)
         if self.dtype == BFLOAT16:
@@ -246,7 +248,9 @@ def _read_zip(file: IO[bytes]) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(file) as archive:
             return _read_archive(archive)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except CheckpointError:
+        raise
+    except (ValueError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         raise CheckpointError(f"is a damaged zip archive ({error})") from None
 
 
@@ -277,7 +281,10 @@ def _read_legacy(file: IO[bytes], size: int) -> dict[str, np.ndarray]:
     content, keys = _unpickle(file), _unpickle(file)
     if not isinstance(keys, list):
         raise CheckpointError("legacy torch checkpoint lacks its list of storages")
-    itemsizes = {storage.key: storage.itemsize for storage in _storages(content)}
+    itemsizes: dict[str, int] = {}
+    for storage in _storages(content):
+        if itemsizes.setdefault(storage.key, storage.itemsize) != storage.itemsize:
+            raise CheckpointError(f"storage {storage.key!r} is taken for numbers of two sizes")
     places = {}
     for key in map(str, keys):
         header = file.read(8)

@@ -211,6 +211,30 @@ def test_file_cut_off_anywhere_is_a_checkpoint_error(kind, tmp_path):
             read_checkpoint(cut)
 
 
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+def test_file_with_a_wrong_byte_anywhere_is_read_or_a_checkpoint_error(kind, tmp_path):
+    whole = save(kind, tmp_path / "whole").read_bytes()
+    damaged, refused = tmp_path / "damaged", 0
+    for position in range(len(whole)):
+        damaged.write_bytes(whole[:position] + bytes([whole[position] ^ 0x15]) + whole[position + 1 :])
+        try:
+            read_checkpoint(damaged)
+        except CheckpointError:
+            refused += 1
+    assert refused > len(whole) // 10
+
+
+def test_storage_that_two_tensors_take_for_different_types(tmp_path):
+    writer = Writer()
+    writer.add(np.zeros(4, np.float32))
+    content = {
+        "wide": tensor(Storage("DoubleStorage", "0", 4), (4,), (1,)),
+        "right": tensor(Storage("FloatStorage", "0", 4), (4,), (1,)),
+    }
+    with pytest.raises(CheckpointError, match="storage '0' is taken for numbers of two sizes"):
+        read_checkpoint(writer.save_legacy(tmp_path / "c.pth", content))
+
+
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(CheckpointError, match=r"absent\.pth: cannot be read: No such file or directory"):
         read_checkpoint(tmp_path / "absent.pth")

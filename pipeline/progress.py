@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from types import TracebackType
 
@@ -31,7 +31,8 @@ class RunProgress:
         self._console, self._total, self._clock = console, total, clock
         self._history: deque[tuple[float, int]] = deque([(clock(), done)])
         self._last_line = clock()
-        self._phase = ""
+        self._phase, self._phase_began = "starting", clock()
+        self.seconds: Counter[str] = Counter()  # wall time by phase; `close` completes it
         self._live: Progress | None = None
         self._task = TaskID(0)
 
@@ -58,11 +59,18 @@ class RunProgress:
 
     def phase(self, name: str) -> None:
         """Say what is being done now, such as `loading the model`."""
+        self.close()
         self._phase = name
         if self._live is not None:
             self._live.update(self._task, description=name)
         else:
             self._console.print(f"{name} ...")
+
+    def close(self) -> None:
+        """Book the time of the phase that goes on."""
+        now = self._clock()
+        self.seconds[self._phase] += now - self._phase_began
+        self._phase_began = now
 
     def say(self, text: str) -> None:
         """Show a line that stays."""

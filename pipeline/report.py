@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any
 
 from pipeline.coverage import Coverage
+from pipeline.progress import LABELLING
 from pipeline.record import RunRecord
 from transforms.parts import newest_parts
 from transforms.storage import Storage
@@ -15,18 +16,22 @@ from transforms.storage import Storage
 NAME = "report.json"
 
 
-def write_report(storage: Storage, record: RunRecord, coverage: Coverage, images: int, seconds: float) -> None:
+def write_report(
+    storage: Storage, record: RunRecord, coverage: Coverage, images: int, seconds: dict[str, float]
+) -> None:
     """Write report.json, reading one part's columns at a time.
 
     Args:
         images: images of the last call of the run.
-        seconds: its wall time for them.
+        seconds: its wall time for them, by phase.
     """
     report = make_report(storage, record, coverage, images, seconds)
     storage.replace(NAME, (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def make_report(storage: Storage, record: RunRecord, coverage: Coverage, images: int, seconds: float) -> dict[str, Any]:
+def make_report(
+    storage: Storage, record: RunRecord, coverage: Coverage, images: int, seconds: dict[str, float]
+) -> dict[str, Any]:
     """Counts by status and error type, the label histogram, rate, seconds by phase, versions and fingerprints."""
     errors, labels = _count(storage, record)
     return {
@@ -36,8 +41,9 @@ def make_report(storage: Storage, record: RunRecord, coverage: Coverage, images:
         "labels": dict(labels.most_common()),
         "last_session": {
             "images": images,
-            "seconds": round(seconds, 3),
-            "images_per_second": round(images / seconds, 3) if seconds else None,
+            "seconds": round(sum(seconds.values()), 3),
+            "phase_seconds": {phase: round(spent, 3) for phase, spent in seconds.items()},
+            "images_per_second": round(images / seconds[LABELLING], 3) if seconds.get(LABELLING) else None,
         },
         "thread_seconds": {stage: round(spent, 3) for stage, spent in sorted(coverage.seconds.items())},
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.console import plain_console
-from pipeline.progress import readable_seconds
+from pipeline.progress import LABELLING, readable_seconds
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,6 +45,16 @@ def supervised(work: Callable[[Console], Outcome], output: str) -> int:
     return 0
 
 
+def _rate(outcome: Outcome) -> str:
+    """Such as `2,000 images in 16 s: 149.3 images/s, and 5 s to start`."""
+    labelling = outcome.seconds.get(LABELLING, 0.0)
+    text = f"{outcome.images:,} images in {readable_seconds(sum(outcome.seconds.values()))}"
+    if labelling:
+        start = readable_seconds(sum(outcome.seconds.values()) - labelling)
+        text += f": {outcome.images / labelling:,.1f} images/s, and {start} to start"
+    return text
+
+
 def _same_command() -> str:
     return shlex.join(["hublabel", *sys.argv[1:]])
 
@@ -65,7 +75,5 @@ def _tell(outcome: Outcome, output: str) -> None:
     else:
         console.print(f"{outcome.record.plan.rows - coverage.rows:,} images have no row yet: `hublabel run` goes on")
     if outcome.images:
-        rate = outcome.images / outcome.seconds
-        took = readable_seconds(outcome.seconds)
-        console.print(f"{rate:,.1f} images/s, {took} with the start of TensorFlow")
+        console.print(_rate(outcome))
     console.print(f"predictions: {output}/predictions (Parquet)\nreport: {output}/report.json")

@@ -6,7 +6,7 @@ Imports neither TensorFlow nor Beam, so it starts fast, stays small, and survive
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -46,13 +46,13 @@ class Outcome:
         record: what the run is pinned to.
         coverage: what its parts add up to.
         images: images that this call labelled, or found broken.
-        seconds: from the start of the first child to its last part.
+        seconds: from the start of the first child to its last part, by phase.
     """
 
     record: RunRecord
     coverage: Coverage
     images: int = 0
-    seconds: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def run(config: RunConfig, console: Console, extend: bool = False) -> Outcome:
@@ -138,7 +138,7 @@ def _label(
     config: RunConfig, storage: Storage, outcome: Outcome, console: Console, signals: Signals, lock: Hold
 ) -> None:
     """Run children until every shard has its part."""
-    coverage, began = outcome.coverage, time.monotonic()
+    coverage = outcome.coverage
     total = sum(shard.rows for shard in coverage.pending())
     crashes, log = 0, local_log(storage)
     with RunProgress(console, outcome.record.plan.rows, coverage.rows) as progress:
@@ -161,7 +161,8 @@ def _label(
                     raise HublabelError(f"the pipeline's process died {crashes} times in a row:\n{child.log_tail()}")
                 progress.say(f"the pipeline's process died ({_death(code)}); starting it again")
     outcome.images = total - sum(shard.rows for shard in coverage.pending())
-    outcome.seconds = time.monotonic() - began
+    progress.close()
+    outcome.seconds = dict(progress.seconds)
 
 
 def _watch(config: RunConfig, child: Child, coverage: Coverage, progress: RunProgress, signals: Signals) -> int:

@@ -43,7 +43,8 @@ def commit(
     commit_part(storage, Shard(file, 0, len(rows), generation), table, footer)
 
 
-def report_of(storage: LocalStorage, images: int = 5, seconds: float = 2.0) -> dict:
+def report_of(storage: LocalStorage, images: int = 5, labelling: float = 2.0) -> dict:
+    seconds = {"starting": 1.0, "labelling": labelling}
     coverage = Coverage(storage, PLAN)
     coverage.refresh()
     report = make_report(storage, RECORD, coverage, images, seconds)
@@ -67,7 +68,12 @@ def test_counts_rate_seconds_and_pins(storage: LocalStorage) -> None:
         "status": {"ok": 2, "failed": 3},
         "errors": {"read/not_found": 2, "decode/truncated": 1},
         "labels": {"dog": 2},
-        "last_session": {"images": 5, "seconds": 2.0, "images_per_second": 2.5},
+        "last_session": {
+            "images": 5,
+            "seconds": 3.0,
+            "phase_seconds": {"starting": 1.0, "labelling": 2.0},
+            "images_per_second": 2.5,
+        },
         "thread_seconds": {"model": 0.667, "read": 0.5},
         "plan": {"rows": 5, "shards": 2, "left_out": {"hidden": 2}},
         "fingerprints": {"run": RECORD.fingerprint, "plan": "plan", "pins": {"model files": "ff"}},
@@ -104,8 +110,8 @@ def test_a_superseded_part_does_not_count(storage: LocalStorage) -> None:
 
 
 def test_a_session_that_had_nothing_to_do_has_no_rate(storage: LocalStorage) -> None:
-    assert report_of(storage, images=0, seconds=0.0)["last_session"] == {
-        "images": 0, "seconds": 0.0, "images_per_second": None,
+    assert report_of(storage, images=0, labelling=0.0)["last_session"] == {
+        "images": 0, "seconds": 1.0, "phase_seconds": {"starting": 1.0, "labelling": 0.0}, "images_per_second": None,
     }  # fmt: skip
 
 
@@ -113,7 +119,7 @@ def test_the_file_is_readable_json(storage: LocalStorage) -> None:
     commit(storage, 0, [labelled(n, 1) for n in range(3)], labels=("chat", "été"))
     coverage = Coverage(storage, PLAN, seconds=Counter())
     coverage.refresh()
-    write_report(storage, RECORD, coverage, 3, 1.0)
+    write_report(storage, RECORD, coverage, 3, {})
     text = storage.read("report.json").decode()
     assert text.endswith("}\n")
     assert '\n  "labels": {\n    "été": 3\n  }' in text

@@ -243,6 +243,11 @@ class OutputSection(Section):
     top_k: int = key(5, "a whole number from 1 to 1000", "So many best classes in `top_k`.", ge=1, le=1000)
     logits: bool = key(False, "true or false", "Write the column `logits`.")
     embedding: bool = key(False, "true or false", "Write the column `embedding`.")
+    uri: Literal["as_given", "stripped"] = key(
+        "as_given",
+        "one of as_given, stripped",
+        "The column `uri`: as in the input, or without user, password and query (signed URLs).",
+    )
 
     @field_validator("path")
     @classmethod

@@ -51,7 +51,15 @@ def label(
         | "DecodeImages" >> DecodeImages(output, spec, config.batch.size, isolated=isolated, **reading(config.run))
         | "ClassifyImages" >> ClassifyImages(model, config.model.activation, columns)
         | "WriteShards"
-        >> WriteShards(output, columns, labels, config.model.label_offset, record.plan.fingerprint, record.fingerprint)
+        >> WriteShards(
+            output,
+            columns,
+            labels,
+            config.model.label_offset,
+            record.plan.fingerprint,
+            record.fingerprint,
+            strip_uris=config.output.uri == "stripped",
+        )
     )
 
 

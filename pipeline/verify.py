@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SHOWN = 10  # problems of one kind that are named; all are counted
+LEFT_OVER = "left over from an attempt that was killed (or a run is at work); delete it"
 ATTEMPTS = "attempts"
 PLAN = "plan"
 REPORT = "report.json"
@@ -78,7 +79,7 @@ def verify_command(output: str, images: int, seed: int) -> int:
     for heading in ("checked", "", "result"):
         table.add_column(heading)
     for check in checks:
-        table.add_row(check.what, check.looked_at, f"{check.count:,} problems" if check.count else "ok")
+        table.add_row(check.what, check.looked_at, number_of(check.count, "problem") if check.count else "ok")
     console.print(table)
     for check in checks:
         for problem in check.problems:
@@ -129,8 +130,7 @@ class _Walk:
 
     def __init__(self, storage: Storage, record: RunRecord, sample: Sample, advance: Callable[[int], None]) -> None:
         self.storage, self.record, self.sample, self.advance = storage, record, sample, advance
-        files = len(record.plan.files)
-        self.plan = Check("plan", f"{record.plan.rows:,} images in {record.plan.shards:,} shards, {files:,} files")
+        self.plan = Check("plan", f"{number_of(record.plan.rows, 'image')} in {number_of(record.plan.shards, 'shard')}")
         self.parts, self.rows = Check("parts"), Check("rows")
         self.others = Check("other files", "left over, foreign or superseded")
         self.finished = Check(f"{REPORT}, {SUCCESS}")
@@ -240,7 +240,7 @@ class _Walk:
 
     def _stranger(self, name: str) -> None:
         if name.rpartition("/")[2].startswith(TEMPORARY):
-            self.others.add(f"{name}: left over from an attempt that was killed (or a run is at work); delete it")
+            self.others.add(f"{name}: {LEFT_OVER}")
         else:
             self.others.add(f"{name}: no part of this run; readers of the folder would take it for one")
 
@@ -257,7 +257,7 @@ class _Walk:
         for name in sorted(self.storage.list(".")):
             base = name.rpartition("/")[2]
             if base.startswith(TEMPORARY) or base == f"{PLAN}.partial":
-                self.others.add(f"{base}: left over from an attempt that was killed; delete it")
+                self.others.add(f"{base}: {LEFT_OVER}")
 
     # What the run says of itself.
 
@@ -269,9 +269,10 @@ class _Walk:
         self.finished.looked_at = "against the rows"
         if self.missing_shards:
             first = ", ".join(self.missing) + (", ..." if self.missing_shards > len(self.missing) else "")
+            images = number_of(self.missing_rows, "image")
             self.parts.add(
-                f"{self.missing_shards:,} shards have no part, {self.missing_rows:,} images are not labelled yet "
-                f"({first}); run the same command again to go on"
+                f"no parts for {number_of(self.missing_shards, 'shard')} ({first}): {images} not labelled yet; "
+                "run the same command again to go on"
             )
         success = self._json(SUCCESS)
         if self.missing_shards:
@@ -324,6 +325,11 @@ class _Walk:
         return values
 
 
+def number_of(count: int, what: str) -> str:
+    """`1 shard`, `2,000 shards`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def _both(says: Any, are: Any) -> str:
-    text = f": it says {says}, and they have {are}"
+    text = f": it says {says}, they {are}"
     return text if len(text) <= 200 else ""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
+from transforms.masking import strip_uri
 from transforms.parts import DamagedPartError, PartFooter, commit_part, part_name, previous_part, remove_superseded
 from transforms.plan_reader import plan_file, read_shard
 from transforms.records import FAILED, Columns, LabelledBatch, Row, Shard, carried_schema, rows_to_table
@@ -32,6 +33,7 @@ class WriteShards(beam.PTransform):
         label_offset: classes before the first label.
         plan: fingerprint of the plan, for the footer.
         run: fingerprint of all that decides the labels, for the footer.
+        strip_uris: whether the `uri` column goes without credentials and queries.
     """
 
     root: str
@@ -40,6 +42,7 @@ class WriteShards(beam.PTransform):
     label_offset: int
     plan: str
     run: str
+    strip_uris: bool = False
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
         return batches | "Write" >> beam.ParDo(_WriteShards(self)).with_output_types(Shard)
@@ -55,6 +58,7 @@ class _WriteShards(beam.DoFn):
     def __init__(self, step: WriteShards) -> None:
         self._root, self._columns, self._labels = step.root, step.columns, step.labels
         self._label_offset, self._plan, self._run = step.label_offset, step.plan, step.run
+        self._strip_uris = step.strip_uris
         self._collected: dict[Shard, _Collected] = {}
         self._committed = Metrics.counter("hublabel.WriteShards", "shards_committed")
         self._superfluous = Metrics.counter("hublabel.WriteShards", "shards_committed_by_another")
@@ -83,6 +87,8 @@ class _WriteShards(beam.DoFn):
     def _commit(self, shard: Shard, collected: _Collected) -> bool:
         began = time.perf_counter()
         rows = in_order(collected.rows, shard)
+        if self._strip_uris:
+            rows = [replace(row, uri=strip_uri(row.uri)) for row in rows]
         carried = None
         if len(carried_schema(self._columns)):
             carried = read_shard(plan_file(self._root, shard.file), shard.row_group)

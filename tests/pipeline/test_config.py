@@ -61,7 +61,7 @@ def test_defaults(config_file: Path) -> None:
             "max_pixels": 100000000,
         },
         "batch": {"size": 32},
-        "output": {"path": "out", "top_k": 5, "logits": False, "embedding": False},
+        "output": {"path": "out", "top_k": 5, "logits": False, "embedding": False, "uri": "as_given"},
         "run": {
             "shard_size": "auto",
             "max_failed": {"fraction": 0.05, "at_least": 100},

@@ -17,6 +17,8 @@ import pytest
 
 from tests.object_store import BUCKET, Answer, ObjectStore
 from transforms import storage_s3
+from transforms.parts import PartFooter, commit_part, part_footer, part_name
+from transforms.records import Shard
 from transforms.storage import LocalStorage, Storage, StorageError, open_storage
 from transforms.storage_s3 import S3Storage
 
@@ -119,6 +121,53 @@ def test_a_large_parquet_file_is_read_by_row_group(storage: Storage) -> None:
     with storage.open("table.parquet") as source, pq.ParquetFile(source, pre_buffer=True) as file:
         assert file.read_row_group(3).equals(table.slice(300, 100))
         assert file.read().equals(table)
+
+
+def test_of_two_attempts_at_a_shard_one_part_remains(storage: Storage) -> None:
+    """Two attempts need not agree: a picture that answered the one may fail the other."""
+    wins: list[int] = []
+    for row_group in range(10):
+        shard = Shard(0, row_group, 3)
+        barrier = threading.Barrier(2)
+
+        def attempt(failed: int, shard: Shard = shard, barrier: threading.Barrier = barrier) -> None:
+            footer = PartFooter("plan", 0, shard.row_group, 0, rows=3, failed=failed, run="run", finished=time.time())
+            table = pa.table({"row": [0, 1, 2], "attempt": [failed] * 3})
+            barrier.wait()
+            if commit_part(storage, shard, table, footer):
+                wins.append(failed)
+
+        threads = [threading.Thread(target=attempt, args=(failed,)) for failed in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(wins) == row_group + 1
+        assert part_footer(storage, part_name(shard)).failed == wins[-1]
+        with storage.open(part_name(shard)) as file:
+            assert pq.read_table(file)["attempt"].to_pylist() == [wins[-1]] * 3
+    assert sorted(storage.list("predictions/00000")) == [part_name(Shard(0, n, 3)) for n in range(10)]
+
+
+def test_a_part_that_cannot_be_read_now_is_not_damaged(
+    s3: S3Storage, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damaged parts are removed and made again: an outage must not do that."""
+    footer = PartFooter("plan", 0, 0, 0, rows=3, failed=0, run="run")
+    name = part_name(Shard(0, 0, 3))
+    commit_part(s3, Shard(0, 0, 3), pa.table({"row": [0, 1, 2]}), footer)
+    object_store.refuse = lambda *_: (403, "AccessDenied")
+    with pytest.raises(StorageError):
+        part_footer(s3, name)
+    object_store.well()
+    monkeypatch.setattr(storage_s3, "TAIL", 100)  # less than the footer: pyarrow must ask for the rest
+    gets: list[str] = []
+    object_store.refuse = lambda *request: (403, "AccessDenied") if gets or gets.append(request[0]) else None
+    with pytest.raises(StorageError):
+        part_footer(s3, name)
+    object_store.well()
+    assert part_footer(s3, name) == footer
+    assert len(object_store.requests) > 1
 
 
 # Local folders.

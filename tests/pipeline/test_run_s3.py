@@ -1,0 +1,175 @@
+"""Whole runs with their output in an object store."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import cli, lease, supervise
+from pipeline.staging import local_log
+from tests.object_store import BUCKET, ObjectStore
+from tests.pictures import colour_of, picture_bytes
+from tests.pipeline.running import ChildInProcess, expected_row, in_process
+from transforms.storage_s3 import S3Storage
+
+PARTS = [f"predictions/00000/part-{number:05d}.parquet" for number in range(3)]
+
+
+class ChildWithoutLock(ChildInProcess):
+    """The child of a run whose lock is a lease, which no process can inherit."""
+
+    def __init__(self, module: str, arguments: Sequence[str], log: str, job: str, inherit: Sequence[int] = ()) -> None:
+        assert inherit == ()
+        super().__init__(module, arguments, log, job, inherit=[0])
+        with open(log, "a") as file:
+            file.write("a line\n")
+
+
+@pytest.fixture
+def storage(object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3Storage:
+    object_store.well()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return S3Storage(f"s3://{BUCKET}/{uuid.uuid4().hex}/out")
+
+
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch, storage: S3Storage) -> type[ChildInProcess]:  # noqa: ARG001
+    in_process(monkeypatch)
+    monkeypatch.setattr(supervise, "Child", ChildWithoutLock)
+    return ChildWithoutLock
+
+
+def run(config: Path, storage: S3Storage, *arguments: str) -> int:
+    return cli.main(["run", str(config), "--set", f"output.path={storage.root}", *arguments])
+
+
+def rows_of(storage: S3Storage) -> list[dict[str, Any]]:
+    names = [name for folder in storage.list("predictions") for name in storage.list(folder)]
+    rows = [row for name in names for row in pq.read_table(io.BytesIO(storage.read(name))).to_pylist()]
+    return sorted(rows, key=lambda row: row["row"])
+
+
+@pytest.mark.usefixtures("children")
+def test_a_run_its_resumption_and_its_extension(
+    storage: S3Storage, colour_config: Path, picture_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = [expected_row(n, picture_folder / f"{n:03d}.png", n) for n in range(10)]
+    assert run(colour_config, storage) == 0
+    assert rows_of(storage) == expected
+    assert f"predictions: {storage.root}/predictions (Parquet)\n" in capsys.readouterr().out
+    assert sorted(storage.list("predictions/00000")) == PARTS
+    finished = ["_SUCCESS", "plan/plan-00000.parquet", "report.json", "run.log", "run.yaml"]
+    assert [name for name in [*finished, lease.NAME] if storage.exists(name)] == finished
+    assert list(storage.list("attempts")) == []
+    assert json.loads(storage.read("report.json"))["images"] == 10
+    assert storage.read("run.log") == b"a line\n"
+
+    kept = {name: storage.tag(name) for name in PARTS}
+    assert run(colour_config, storage) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert {name: storage.tag(name) for name in PARTS} == kept
+
+    storage.delete(PARTS[1])
+    os.remove(local_log(storage))  # going on from another machine
+    assert run(colour_config, storage) == 0
+    assert "going on: 6 of 10 images are done" in capsys.readouterr().err
+    assert rows_of(storage) == expected
+    assert [storage.tag(name) == kept[name] for name in PARTS] == [True, False, True]
+    assert storage.read("run.log") == b"a line\na line\n"
+
+    (picture_folder / "010.png").write_bytes(picture_bytes(colour_of(10)))
+    assert run(colour_config, storage, "--extend") == 0
+    assert rows_of(storage) == [*expected, expected_row(10, picture_folder / "010.png", 10)]
+    assert sorted(storage.list("plan")) == ["plan/plan-00000.parquet", "plan/plan-00001.parquet"]
+
+    assert cli.main(["show", storage.root, "--rows", "1"]) == 0
+    assert "000.png  red" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("children")
+def test_failed_pictures_are_tried_again(storage: S3Storage, colour_config: Path, picture_folder: Path) -> None:
+    (picture_folder / "003.png").write_bytes(b"no picture")
+    assert run(colour_config, storage) == 0
+    assert [row["row"] for row in rows_of(storage) if row["status"] == "failed"] == [3]
+    (picture_folder / "003.png").write_bytes(picture_bytes(colour_of(3)))
+    assert cli.main(["retry", storage.root]) == 0
+    assert rows_of(storage) == [expected_row(n, picture_folder / f"{n:03d}.png", n) for n in range(10)]
+    assert sorted(storage.list("predictions/00000")) == [
+        f"{PARTS[0].removesuffix('.parquet')}-g001.parquet",
+        *PARTS[1:],
+    ]
+
+
+@pytest.mark.usefixtures("children", "picture_folder")
+def test_a_plan_that_was_never_recorded_is_replaced(storage: S3Storage, colour_config: Path) -> None:
+    for name in ("plan/plan-00000.parquet", "plan/plan-00001.parquet"):
+        storage.replace(name, b"an older one")
+    assert run(colour_config, storage) == 0
+    assert list(storage.list("plan")) == ["plan/plan-00000.parquet"]
+    assert len(rows_of(storage)) == 10
+
+
+def test_a_store_that_fails_is_one_message(
+    storage: S3Storage, object_store: ObjectStore, colour_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    object_store.refuse = lambda *_: (403, "AccessDenied")
+    assert run(colour_config, storage) == 2
+    message = f"hublabel: output.path: {storage.root} cannot be written to: s3://{BUCKET}: access denied (403)\n"
+    assert capsys.readouterr().err.splitlines(keepends=True)[-1] == message
+    object_store.refuse = lambda *request: (403, "AccessDenied") if request[1].endswith("run.yaml") else None
+    assert cli.main(["show", storage.root]) == 1
+    assert capsys.readouterr().err == f"hublabel: {storage.root}/run.yaml: access denied (AccessDenied)\n"
+
+
+def test_a_run_that_loses_its_lease_ends(
+    storage: S3Storage,
+    children: type[ChildInProcess],
+    colour_config: Path,
+    picture_folder: Path,  # noqa: ARG001
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    held: list[lease.Lease] = []
+    acquire = lease.Lease.acquire
+    monkeypatch.setattr(lease.Lease, "acquire", lambda self, say: (acquire(self, say), held.append(self)))
+    poll = children.poll
+
+    def overtaken(self: ChildInProcess) -> int:
+        other = {"id": "other", "host": "elsewhere", "pid": 7, "machine": ""}
+        storage.replace(lease.NAME, json.dumps(other).encode())
+        held[0].renew()
+        return poll(self)
+
+    monkeypatch.setattr(children, "poll", overtaken)
+    assert run(colour_config, storage) == 1
+    assert f"hublabel: {storage.root}: process 7 on elsewhere took over this output" in capsys.readouterr().err
+    assert not storage.exists("_SUCCESS")
+    assert storage.exists(lease.NAME)
+
+
+def test_the_command_as_a_process(storage: S3Storage, colour_config: Path, picture_folder: Path) -> None:
+    command = [sys.executable, "-m", "pipeline.cli", "run", str(colour_config), "--set", f"output.path={storage.root}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"report: {storage.root}/report.json"), done.stderr
+    assert rows_of(storage) == [expected_row(n, picture_folder / f"{n:03d}.png", n) for n in range(10)]
+    assert not storage.exists(lease.NAME)
+
+
+def test_the_parent_imports_neither_beam_nor_tensorflow(storage: S3Storage, colour_config: Path) -> None:
+    program = (
+        "import sys; from pipeline import cli; cli.main(sys.argv[1:]); "
+        "assert 'boto3' in sys.modules; print({'apache_beam', 'tensorflow'} & set(sys.modules))"
+    )
+    arguments = ["run", str(colour_config), "--set", f"output.path={storage.root}", "--set", "input.path=/nowhere"]
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert done.stdout == "set()\n", done.stderr

@@ -64,7 +64,10 @@ class Classifier:
         self._calls = {spec.batch_size: _freeze(spec, self._function, spec.batch_size)}
         self._limit = spec.batch_size
         self._lock = threading.Lock()
-        self.lengths = {name: output.shape[1] for name, output in self(self.blank()).items()}
+        try:
+            self.lengths = {name: output.shape[1] for name, output in self(self.blank()).items()}
+        except ModelCallError as error:
+            raise ModelError(f"the model fails on {spec.dtype} {list(self.blank().shape)} of zeros: {error}") from error
 
     def blank(self) -> np.ndarray:
         """A batch of zeros, which any working model takes."""
@@ -104,6 +107,9 @@ class Classifier:
             if short:
                 piece = np.concatenate([piece, np.zeros((short, *piece.shape[1:]), piece.dtype)])
             for name, output in call(piece).items():
+                if output.shape[:1] != (len(piece),):
+                    wrong = f"its shape is {list(output.shape)} for {len(piece)} images"
+                    raise ModelError(f"model.outputs.{name}: {wrong}; it must have a row for each")
                 pieces.setdefault(name, []).append(output.reshape(len(piece), -1)[: len(piece) - short])
         return {name: np.concatenate(outputs) if len(outputs) > 1 else outputs[0] for name, outputs in pieces.items()}
 
@@ -146,7 +152,8 @@ def _freeze(spec: ModelSpec, function: Any, batch_size: int) -> Any:
 
     shape = (batch_size, *spec.image_shape)
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, spec.dtype, name="images")])
+    # Autograph has nothing to translate here, and would wrap what the model raises in a page of its own.
+    @tf.function(input_signature=[tf.TensorSpec(shape, spec.dtype, name="images")], autograph=False)
     def serve(images: Any) -> dict[str, Any]:
         return _choose_outputs(function(images), spec)
 
@@ -163,7 +170,7 @@ def _freeze(spec: ModelSpec, function: Any, batch_size: int) -> Any:
             return {name: output.numpy() for name, output in zip(names, frozen(tf.constant(images)), strict=True)}
         except tf.errors.OpError as error:
             exhausted = isinstance(error, tf.errors.ResourceExhaustedError)
-            raise ModelCallError(f"{type(error).__name__}: {_first_line(error)}", exhausted) from error
+            raise ModelCallError(f"{type(error).__name__}: {_reason(error)}", exhausted) from error
 
     return call
 
@@ -190,15 +197,37 @@ def _callable(module: Any, spec: ModelSpec) -> Any:
             known = _listed(signatures) or "none; set model.signature to null to call the object itself"
             raise ModelError(f"model.signature: no signature {spec.signature!r}; the model has {known}")
         function = signatures[spec.signature]
-        name = _choose_input(list(function.structured_input_signature[1]), spec)
+        inputs = function.structured_input_signature[1]
+        name = _choose_input(list(inputs), spec)
+        _check_images([inputs[name]], spec)
         return lambda images: function(**{name: images})
     if not callable(module):
         raise ModelError("model.signature is null, and the model's object cannot be called; name a signature")
-    keywords = _keyword_arguments(module)
-    if keywords and (spec.input is not None or _keyword_only(module)):
-        name = _choose_input(keywords, spec)
-        return lambda images: module(**{name: images})
-    return module
+    calls = _call_inputs(module)
+    if not calls:  # it does not tell
+        return module
+    name = _choose_input(list(dict.fromkeys(name for call in calls for name in call)), spec)
+    parameters = [call[name] for call in calls if name in call]
+    _check_images([parameter.type_constraint for parameter in parameters], spec)
+    if parameters[0].kind is parameters[0].POSITIONAL_ONLY:
+        return module
+    return lambda images: module(**{name: images})
+
+
+def _check_images(takes: Sequence[Any], spec: ModelSpec) -> None:
+    """Raises ModelError when none of the tensor specs `takes` fits a batch."""
+    shape = (spec.batch_size, *spec.image_shape)
+    if not any(take.shape.is_compatible_with(shape) and take.dtype.name == spec.dtype for take in takes):
+        known = " or ".join(f"{take.dtype.name} {_shape(take)}" for take in takes)
+        raise ModelError(
+            f"the model takes {known}, and image.size, image.dtype and batch.size make {spec.dtype} {list(shape)}"
+        )
+
+
+def _shape(take: Any) -> str:
+    if take.shape.rank is None:
+        return "of any shape"
+    return str([-1 if length is None else length for length in take.shape])
 
 
 def _choose_input(names: Sequence[str], spec: ModelSpec) -> str:
@@ -211,25 +240,20 @@ def _choose_input(names: Sequence[str], spec: ModelSpec) -> str:
     return names[0]
 
 
-def _call_signatures(module: Any) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+def _call_inputs(module: Any) -> list[dict[str, Any]]:
+    """For each form of the restored object's call, its parameters that take tensors, by name."""
+    import tensorflow as tf
+
     functions = getattr(getattr(module, "__call__", None), "concrete_functions", None) or []  # noqa: B004
-    return [function.structured_input_signature for function in functions]
-
-
-def _keyword_arguments(module: Any) -> list[str]:
-    """Names by which the restored call takes tensors, as far as it tells."""
-    names: dict[str, None] = {}
-    for positional, keywords in _call_signatures(module):
-        for spec in positional:
-            if getattr(spec, "name", None):
-                names[spec.name] = None
-        names.update(dict.fromkeys(keywords))
-    return list(names)
-
-
-def _keyword_only(module: Any) -> bool:
-    signatures = _call_signatures(module)
-    return bool(signatures) and all(not positional for positional, _ in signatures)
+    forms = [
+        {
+            name: parameter
+            for name, parameter in function.function_type.parameters.items()
+            if isinstance(parameter.type_constraint, tf.TensorSpec)
+        }
+        for function in functions
+    ]
+    return [form for form in forms if form]
 
 
 def _named(outputs: Any) -> Mapping[str, Any]:
@@ -247,3 +271,9 @@ def _listed(names: Any) -> str:
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def _reason(error: BaseException) -> str:
+    """What an operation says: TensorFlow puts it between a page of stack traces and the operation's name."""
+    lines = [line.strip() for line in str(error).partition("[[{{node")[0].splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,344 @@
+"""Loading and calling SavedModels of every shape that published ones have."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.saved_models import SIZE, image_spec, means, save_callable, save_fussy, save_signature
+from transforms import model as model_module
+from transforms.model import Classifier, ModelCallError, ModelError, ModelSpec, load_classifier
+
+SPEC = ModelSpec(
+    path="", signature="serving_default", input=None, outputs=(("logits", "output"),),
+    image_shape=(SIZE, SIZE, 3), dtype="float32", batch_size=4,
+)  # fmt: skip
+
+
+def images_of(*values: float, dtype: str = "float32", batch_size: int = 4) -> np.ndarray:
+    """Images of one value each in the first channel, twice and three times that in the others."""
+    images = np.zeros((batch_size, SIZE, SIZE, 3), dtype)
+    for slot, value in enumerate(values):
+        images[slot] = np.array([value, 2 * value, 3 * value])
+    return images
+
+
+def expected(*values: float, batch_size: int = 4) -> list[list[float]]:
+    return [[v, 2 * v, 3 * v] for v in (*values, *[0.0] * (batch_size - len(values)))]
+
+
+def classifier(path: Path, **changes: Any) -> Classifier:
+    return Classifier(replace(SPEC, path=str(path), **changes))
+
+
+def logits_only(input: Any) -> dict[str, Any]:
+    return {"output": means(input)}
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_signature(tmp_path_factory.mktemp("model") / "plain", logits_only)
+
+
+# Signatures.
+
+
+def test_a_signature_is_called(plain: Path) -> None:
+    model = classifier(plain)
+    assert model.lengths == {"logits": 3}
+    found = model(images_of(1, 2, 3, 5))
+    assert list(found) == ["logits"]
+    assert found["logits"].dtype == np.float32
+    assert found["logits"].tolist() == expected(1, 2, 3, 5)
+    assert model.blank().shape == (4, SIZE, SIZE, 3)
+    assert not model.blank().any()
+
+
+def test_a_signature_with_another_name_and_input(tmp_path: Path) -> None:
+    def serve(pictures: Any) -> dict[str, Any]:
+        return {"scores": means(pictures)}
+
+    path = save_signature(tmp_path / "m", serve, image_spec(name="pictures"), name="classify")
+    model = classifier(path, signature="classify", input="pictures", outputs=(("logits", "scores"),))
+    assert model(images_of(7))["logits"].tolist() == expected(7)
+
+
+def test_several_outputs_are_told_apart(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    def serve(input: Any) -> dict[str, Any]:
+        found = means(input)
+        features = tf.concat([found, found], 1)
+        return {"z": found, "a": features[:, None, None, :], "m": tf.nn.softmax(found), "unused": found[:, 0]}
+
+    path = save_signature(tmp_path / "m", serve)
+    model = classifier(path, outputs=(("embedding", "a"), ("logits", "z"), ("probabilities", "m")))
+    assert model.lengths == {"embedding": 6, "logits": 3, "probabilities": 3}
+    found = model(images_of(1, 2))
+    assert found["logits"].tolist() == expected(1, 2)
+    assert found["embedding"].tolist() == [row * 2 for row in expected(1, 2)]  # [B, 1, 1, 6] is flattened
+    assert found["probabilities"].sum(axis=1) == pytest.approx(np.ones(4))
+
+
+def test_uint8_images(tmp_path: Path) -> None:
+    path = save_signature(tmp_path / "m", logits_only, image_spec("uint8"))
+    model = classifier(path, dtype="uint8")
+    assert model.blank().dtype == np.uint8
+    assert model(images_of(80, 85, dtype="uint8"))["logits"].tolist() == expected(80, 85)
+
+
+def test_outputs_of_another_type_become_float32(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    path = save_signature(tmp_path / "m", lambda input: {"output": tf.cast(means(input), tf.float64)})
+    found = classifier(path)(images_of(1))["logits"]
+    assert found.dtype == np.float32
+    assert found.tolist() == expected(1)
+
+
+def test_a_model_of_one_batch_size(tmp_path: Path) -> None:
+    path = save_signature(tmp_path / "m", logits_only, image_spec(batch=2))
+    assert classifier(path, batch_size=2)(images_of(1, 2, batch_size=2))["logits"].tolist() == expected(
+        1, 2, batch_size=2
+    )
+    with pytest.raises(ModelError, match=r"takes float32 \[2, 4, 4, 3\], and .* make float32 \[3, 4, 4, 3\]"):
+        classifier(path, batch_size=3)
+
+
+# The object's call.
+
+
+def call(images: Any) -> Any:
+    return means(images)
+
+
+def call_with_flag(images: Any, training: bool = False) -> Any:
+    return means(images) * (2.0 if training else 1.0)
+
+
+def call_with_positional_only(images: Any, /) -> Any:
+    return means(images)
+
+
+def call_with_keyword_only(*, input: Any) -> dict[str, Any]:
+    return {"output": means(input)}
+
+
+@pytest.mark.parametrize(
+    ("function", "keywords", "changes"),
+    [
+        (call, {}, {}),
+        (call, {}, {"outputs": (("logits", "whatever"),)}),  # a bare tensor has no name
+        (call, {}, {"input": "images"}),
+        (call_with_flag, {}, {}),
+        (call_with_positional_only, {}, {}),
+        (call_with_keyword_only, {"input": image_spec}, {}),
+        (call_with_keyword_only, {"input": image_spec}, {"input": "input"}),
+        (lambda images: {"output": means(images), "else": images}, {}, {}),
+        (lambda images: [images, means(images)], {}, {"outputs": (("logits", "1"),)}),
+        (lambda images: (images, means(images)), {}, {"outputs": (("logits", "1"),)}),
+    ],
+)
+def test_an_object_is_called(
+    tmp_path: Path, function: Callable[..., Any], keywords: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    path = save_callable(tmp_path / "m", function, **{name: make() for name, make in keywords.items()})
+    model = classifier(path, signature=None, **changes)
+    assert model(images_of(1, 2, 3))["logits"].tolist() == expected(1, 2, 3)
+
+
+def test_an_object_that_cannot_be_called(plain: Path) -> None:
+    with pytest.raises(ModelError, match=r"model.signature is null, and the model's object cannot be called"):
+        classifier(plain, signature=None)
+
+
+def test_a_callable_without_signatures_says_so(tmp_path: Path) -> None:
+    path = save_callable(tmp_path / "m", call)
+    with pytest.raises(ModelError, match=r"no signature 'serving_default'; the model has none; set model.signature to"):
+        classifier(path)
+
+
+# What does not fit is told with what the model has instead.
+
+TAKES = "the model takes float32 [-1, 4, 4, 3], and image.size, image.dtype and batch.size make"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"signature": "predict"}, "model.signature: no signature 'predict'; the model has serving_default"),
+        ({"input": "image"}, "model.input: no input 'image'; the model has input"),
+        ({"outputs": (("logits", "scores"),)}, "model.outputs.logits: no output 'scores'; the model has output"),
+        (
+            {"outputs": (("embedding", "features"), ("logits", "output"))},
+            "model.outputs.embedding: no output 'features'; the model has output",
+        ),
+        ({"image_shape": (5, 4, 3)}, f"{TAKES} float32 [4, 5, 4, 3]"),
+        ({"dtype": "uint8"}, f"{TAKES} uint8 [4, 4, 4, 3]"),
+    ],
+)
+def test_what_does_not_fit_is_told_by_name(plain: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        classifier(plain, **changes)
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize("change", [{"image_shape": (5, 4, 3)}, {"dtype": "uint8"}])
+@pytest.mark.parametrize("keyword_only", [False, True])
+def test_an_object_that_takes_other_images(tmp_path: Path, keyword_only: bool, change: dict[str, Any]) -> None:
+    keywords = {"input": image_spec()} if keyword_only else {}
+    path = save_callable(tmp_path / "m", call_with_keyword_only if keyword_only else call, **keywords)
+    with pytest.raises(ModelError, match=r"the model takes float32 .-1, 4, 4, 3., and image.size, image.dtype and"):
+        classifier(path, signature=None, **change)
+
+
+def test_an_object_with_several_inputs(tmp_path: Path) -> None:
+    two = {"a": image_spec(name="a"), "b": image_spec(name="b")}
+    path = save_callable(tmp_path / "m", lambda a, b: means(a) + means(b), **two)
+    with pytest.raises(ModelError, match=r"model.input: the model has several inputs; name one of a, b"):
+        classifier(path, signature=None)
+
+
+def test_a_model_that_fails_on_anything(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    path = save_signature(
+        tmp_path / "m", lambda input: {"output": tf.debugging.check_numerics(means(input) / 0.0, "!")}
+    )
+    with pytest.raises(
+        ModelError, match=r"the model fails on float32 \[4, 4, 4, 3\] of zeros: InvalidArgumentError: !"
+    ):
+        classifier(path)
+
+
+def test_an_output_that_is_not_by_image(tmp_path: Path) -> None:
+    path = save_signature(tmp_path / "m", lambda input: {"output": means(input)[0]})
+    with pytest.raises(ModelError) as caught:
+        classifier(path)
+    said = "model.outputs.logits: its shape is [3] for 4 images; it must have a row for each"
+    assert str(caught.value) == said
+
+
+def test_one_of_several_inputs_must_be_named(tmp_path: Path) -> None:
+    path = save_signature(
+        tmp_path / "m", lambda a, b: {"output": means(a) + means(b)}, image_spec(name="a"), image_spec(name="b")
+    )
+    with pytest.raises(ModelError, match=r"model.input: the model has several inputs; name one of a, b"):
+        classifier(path)
+    with pytest.raises(ModelError, match=r"the model does not take") as caught:  # it needs the other one as well
+        classifier(path, input="a")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a graph", None])
+def test_a_folder_that_is_no_saved_model(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "saved_model.pb").write_bytes(content)
+    with pytest.raises(ModelError, match=f"model.handle: {tmp_path} cannot be loaded as a SavedModel: ") as caught:
+        classifier(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_its_variables(tmp_path: Path, plain: Path) -> None:
+    (tmp_path / "saved_model.pb").write_bytes((plain / "saved_model.pb").read_bytes())
+    with pytest.raises(ModelError, match=f"model.handle: {tmp_path} cannot be loaded as a SavedModel: "):
+        classifier(tmp_path)
+
+
+# Calls.
+
+
+@pytest.fixture(scope="module")
+def fussy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_fussy(tmp_path_factory.mktemp("model") / "fussy")
+
+
+def test_what_a_model_raises_is_one_line(fussy: Path) -> None:
+    model = classifier(fussy)
+    with pytest.raises(ModelCallError, match=r"^InvalidArgumentError: .*a value above 200") as caught:
+        model(images_of(1, 90))
+    assert not caught.value.exhausted
+    assert "\n" not in str(caught.value)
+    assert model(images_of(1))["logits"].tolist() == expected(1)
+
+
+class Memory:
+    """Stands in for TensorFlow: a call of more images than `fits` runs out of memory."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fits: int) -> None:
+        self.fits, self.calls = fits, []
+        monkeypatch.setattr(model_module, "_load", lambda _: None)
+        monkeypatch.setattr(model_module, "_freeze", self._freeze)
+
+    def _freeze(self, _spec: ModelSpec, _function: None, batch_size: int) -> Any:
+        def call(images: np.ndarray) -> dict[str, np.ndarray]:
+            assert len(images) == batch_size
+            self.calls.append(batch_size)
+            if batch_size > self.fits:
+                raise ModelCallError("ResourceExhaustedError: too much", exhausted=True)
+            return {"logits": images.mean(axis=(1, 2))}
+
+        return call
+
+
+def test_out_of_memory_halves_the_batch_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory(monkeypatch, fits=3)
+    model = Classifier(replace(SPEC, batch_size=10))
+    assert memory.calls == [10, 5, 3, 3, 3, 3]
+    memory.calls.clear()
+    values = range(1, 11)
+    found = model(images_of(*values, batch_size=10))["logits"]
+    assert found.tolist() == expected(*values, batch_size=10)  # the last piece of one image was padded
+    assert memory.calls == [3, 3, 3, 3]
+
+
+def test_not_even_one_image_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory(monkeypatch, fits=1)
+    model = Classifier(replace(SPEC, batch_size=2))
+    memory.fits = 0
+    with pytest.raises(ModelCallError) as caught:
+        model(images_of(1, batch_size=2))
+    assert caught.value.exhausted
+
+
+def test_one_call_at_a_time(plain: Path) -> None:
+    """Two calls at once would only take each other's caches and memory."""
+    model = classifier(plain)
+    real = model._calls[4]
+    held = []
+
+    def call(images: np.ndarray) -> dict[str, np.ndarray]:
+        held.append(model._lock.locked())
+        return real(images)
+
+    model._calls[4] = call
+    model(images_of(1))
+    assert held == [True]
+    assert not model._lock.locked()
+
+
+# Loaded once a process.
+
+
+def test_a_model_is_loaded_once(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = []
+    real = model_module._load
+    monkeypatch.setattr(model_module, "_load", lambda spec: loads.append(spec) or real(spec))
+    spec = replace(SPEC, path=str(plain))
+    found: list[Classifier] = []
+    threads = [threading.Thread(target=lambda: found.append(load_classifier(spec))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(loads) == 1
+    assert all(model is found[0] for model in found)
+    other = load_classifier(replace(spec, batch_size=2))
+    assert other is not found[0]
+    assert other.spec.batch_size == 2

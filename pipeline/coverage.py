@@ -48,9 +48,9 @@ class Coverage:
                 continue
             for row_group, (generation, name) in newest_parts(self.storage, number).items():
                 seen = self._seen[number].get(row_group)
-                if row_group < plan_file.shards and name not in self.damaged:
-                    if seen is None or seen.generation < generation:
-                        self._take(number, row_group, name)
+                new = seen is None or seen.generation < generation
+                if new and row_group < plan_file.shards and name not in self.damaged:
+                    self._take(number, row_group, name)
 
     def _take(self, number: int, row_group: int, name: str) -> None:
         try:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.inputs import find_inputs, read_input
+from pipeline.inputs import Input, find_inputs, read_input
 from pipeline.plan import Plan, write_plan
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def extend_plan(
     shard_size: int | str = "auto",
     progress: Callable[[int], None] | None = None,
 ) -> Plan:
-    """`plan` and the images of `paths` whose URIs it does not have, as new plan files with the row numbers behind its own.
+    """`plan` and those images of `paths` whose URIs it does not have: new plan files, rows numbered on behind its own.
 
     The old shards and their parts stay as they are, and so does the plan's fingerprint, which their footers name.
     Memory: 16 bytes for each image planned before.
@@ -74,12 +74,12 @@ def _planned_batches(plan: Plan, root: Path) -> Iterator[pa.RecordBatch]:
             yield from parquet.iter_batches(columns=["uri"])
 
 
-def _unknown(inputs: Sequence[object], known: np.ndarray, left_out: Counter[str], skip: str) -> Iterator[pa.RecordBatch]:
+def _unknown(inputs: Sequence[Input], known: np.ndarray, left_out: Counter[str], skip: str) -> Iterator[pa.RecordBatch]:
     import numpy as np
     import pyarrow as pa
 
     for source in inputs:
-        for batch in read_input(source, left_out, skip):  # type: ignore[arg-type]
+        for batch in read_input(source, left_out, skip):
             digests = _digests(batch.column("uri"))
             places = np.searchsorted(known, digests)
             found = known[np.minimum(places, len(known) - 1)] == digests

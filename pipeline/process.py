@@ -16,7 +16,8 @@ from typing import Any
 # Lines that TensorFlow's native code prints whatever the log level says; they mean nothing to our users.
 NOISE = (
     "Unable to register cu", "Could not find TensorRT", "TF-TRT Warning", "Could not find cuda drivers",
-    "cuda_executor", "cuda_dnn", "cuda_fft", "cuda_blas", "This TensorFlow binary is optimized", "To enable the following instructions",
+    "cuda_executor", "cuda_dnn", "cuda_fft", "cuda_blas",
+    "This TensorFlow binary is optimized", "To enable the following instructions",
     "oneDNN custom operations are on", "MLIR V1 optimization", "could not open file to read NUMA node",
     "All log messages before absl::InitializeLog", "pkg_resources is deprecated", "import pkg_resources",
     "declare_namespace", "from pkg_resources import", "direct_num_workers is not equal to 1",

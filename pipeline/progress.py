@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from types import TracebackType
 
@@ -32,15 +32,16 @@ class RunProgress:
         self._history: deque[tuple[float, int]] = deque([(clock(), done)])
         self._last_line = clock()
         self._phase, self._phase_began = "starting", clock()
-        self.seconds: Counter[str] = Counter()  # wall time by phase; `close` completes it
+        self.seconds: defaultdict[str, float] = defaultdict(float)  # wall time by phase; `close` completes it
         self._live: Progress | None = None
         self._task = TaskID(0)
 
     def __enter__(self) -> RunProgress:
         if self._console.is_terminal:
             self._live = Progress(
-                TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TextColumn("{task.fields[rest]}"),
-                TimeElapsedColumn(), console=self._console, transient=True, expand=True,
+                TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(),
+                TextColumn("{task.fields[rest]}"), TimeElapsedColumn(),
+                console=self._console, transient=True, expand=True,
             )  # fmt: skip
             self._task = self._live.add_task("starting", total=self._total, completed=self._history[0][1], rest="")
             self._live.start()

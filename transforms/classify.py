@@ -65,7 +65,9 @@ def top_k(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     return classes, np.take_along_axis(scores, classes, axis=1)
 
 
-def classify_images(model: Model, images: np.ndarray, count: int) -> tuple[dict[str, np.ndarray], dict[int, ImageError]]:
+def classify_images(
+    model: Model, images: np.ndarray, count: int
+) -> tuple[dict[str, np.ndarray], dict[int, ImageError]]:
     """Outputs of the first `count` images, bisecting a batch the model fails on down to the guilty images.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import apache_beam as beam
 import numpy as np
@@ -74,7 +74,7 @@ class DecodeImages(beam.PTransform):
     read: Read = read_bytes
     decode: Decode = open_picture
     decode_threads: int | None = None
-    timeouts: Timeouts = Timeouts()
+    timeouts: Timeouts = field(default_factory=Timeouts)
     isolated: IsolatedWork | None = None
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:

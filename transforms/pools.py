@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def processors() -> int:
         return os.cpu_count() or 1
 
 
-@lru_cache(maxsize=None)
+@cache
 def _pool(name: str, threads: int) -> Pool:
     return Pool(name, threads)
 

@@ -220,7 +220,8 @@ def rows_to_table(
 
 
 _PLAIN = (
-    "row", "uri", "status", "width", "height", "format", "bytes", "sha256", "error_stage", "error_type", "error_message",
+    "row", "uri", "status", "width", "height", "format", "bytes", "sha256",
+    "error_stage", "error_type", "error_message",
 )  # fmt: skip
 
 

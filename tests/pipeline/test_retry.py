@@ -11,12 +11,12 @@ from tests.pictures import colour_of, picture_bytes
 from tests.pipeline.running import ChildInProcess, Hublabel, expected_row, fingerprints, in_process
 
 
-@pytest.fixture()
+@pytest.fixture
 def children(monkeypatch: pytest.MonkeyPatch) -> type[ChildInProcess]:
     return in_process(monkeypatch)
 
 
-@pytest.fixture()
+@pytest.fixture
 def hublabel(
     colour_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], children: type[ChildInProcess],
     picture_folder: Path,

@@ -140,7 +140,7 @@ def test_what_hangs_is_given_up_and_the_rest_goes_on() -> None:
     failed = {uri: (row.error_stage, row.error_type, row.error_message) for uri, row in rows.items() if row.error_type}
     assert failed == {
         "2": ("read", "timeout", "gave up after 0.3 seconds"),
-        **{uri: ("decode", "timeout", "gave up after 0.3 seconds") for uri in ("5", "6", "8")},
+        **dict.fromkeys(("5", "6", "8"), ("decode", "timeout", "gave up after 0.3 seconds")),
     }
     assert len(rows) == 12
 

@@ -68,9 +68,8 @@ def test_a_good_batch_is_one_call() -> None:
 def test_a_failing_batch_is_bisected_to_the_guilty(guilty: set[int]) -> None:
     values = [13.0 if slot in guilty else slot + 1.0 for slot in range(4)]
     outputs, errors = classify_images(FakeModel(), batch_of(*values), 4)
-    assert {slot: (e.stage, e.type, e.message) for slot, e in errors.items()} == {
-        slot: ("model", "model_error", "unlucky") for slot in guilty
-    }
+    reasons = {slot: (error.stage, error.type, error.message) for slot, error in errors.items()}
+    assert reasons == dict.fromkeys(guilty, ("model", "model_error", "unlucky"))
     for slot in set(range(4)) - guilty:
         assert outputs["logits"][slot].tolist() == [2 * (slot + 1), -2 * (slot + 1)]
 

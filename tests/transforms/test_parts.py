@@ -26,13 +26,13 @@ SHARD = Shard(file=3, row_group=17, rows=2)
 FOOTER = PartFooter("plan", 3, 17, 0, rows=2, failed=1, run="run", seconds={"read": 0.5}, finished=12.0)
 
 
-def table_of(columns: Columns = Columns(top_k=2, logits=3)) -> pa.Table:
+def table_of() -> pa.Table:
     rows = [
-        Row(40, 0, "a.jpg", 4, 3, "jpeg", 100, "ab", classes=np.array([2, 1]), scores=np.array([0.75, 0.25], np.float32),
-            logits=np.array([1, 2, 3], np.float32)),
+        Row(40, 0, "a.jpg", 4, 3, "jpeg", 100, "ab", classes=np.array([2, 1]),
+            scores=np.array([0.75, 0.25], np.float32), logits=np.array([1, 2, 3], np.float32)),
         Row(41, 1, "b.jpg", error_stage="read", error_type="not_found", error_message="no such file"),
     ]  # fmt: skip
-    return rows_to_table(rows, columns, ["tench", "goldfish"], 1, None)
+    return rows_to_table(rows, Columns(top_k=2, logits=3), ["tench", "goldfish"], 1, None)
 
 
 def test_rows_to_table_is_exact() -> None:

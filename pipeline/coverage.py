@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from pipeline.plan import Plan
-from transforms.parts import DamagedPartError, PartFooter, newest_parts, part_footer
+from transforms.parts import DamagedPartError, PartFooter, newest_parts, part_footers
 from transforms.records import Shard
 from transforms.storage import Storage
 
@@ -46,19 +46,18 @@ class Coverage:
         for number, plan_file in enumerate(self.plan.files):
             if len(self._seen[number]) == plan_file.shards and number not in awaited:
                 continue
+            new: dict[str, int] = {}
             for row_group, (generation, name) in newest_parts(self.storage, number).items():
                 seen = self._seen[number].get(row_group)
-                new = seen is None or seen.generation < generation
-                if new and row_group < plan_file.shards and name not in self.damaged:
-                    self._take(number, row_group, name)
+                unread = seen is None or seen.generation < generation
+                if unread and row_group < plan_file.shards and name not in self.damaged:
+                    new[name] = row_group
+            for name, footer in part_footers(self.storage, list(new)):
+                self._take(number, new[name], name, footer)
 
-    def _take(self, number: int, row_group: int, name: str) -> None:
-        try:
-            footer = part_footer(self.storage, name)
-        except FileNotFoundError:  # superseded between the listing and now
-            return
-        except DamagedPartError as error:
-            self.damaged[name] = str(error)
+    def _take(self, number: int, row_group: int, name: str, footer: PartFooter | DamagedPartError) -> None:
+        if isinstance(footer, DamagedPartError):
+            self.damaged[name] = str(footer)
             return
         if footer.plan != self.plan.fingerprint or footer.rows != self.plan.files[number].shard_rows(row_group):
             self.damaged[name] = "it belongs to another plan"

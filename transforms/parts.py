@@ -9,17 +9,19 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from transforms.records import Shard
-from transforms.storage import TEMPORARY, Storage, StorageError
+from transforms.storage import TEMPORARY, Storage, StorageError, is_remote
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 FOLDER = "predictions"
+REQUESTS = 16  # at a time, when footers are read from an object store
 FOOTER_KEY = b"hublabel"
 _NAME = re.compile(r"^predictions/(\d{5,})/part-(\d{5,})(?:-g(\d{3,}))?\.parquet$")
 
@@ -109,6 +111,30 @@ def part_footer(storage: Storage, name: str) -> PartFooter:
     if parse_part_name(name) != (footer.file, footer.row_group, footer.generation):
         raise DamagedPartError(f"{name} holds another shard's rows")
     return footer
+
+
+def part_footers(storage: Storage, names: Sequence[str]) -> Iterator[tuple[str, PartFooter | DamagedPartError]]:
+    """The footers of parts in the order of `names`, each checked; parts that are gone by now are left out.
+
+    From an object store, where each takes a request, `REQUESTS` are read at a time.
+    """
+
+    def footer(name: str) -> PartFooter | DamagedPartError | None:
+        try:
+            return part_footer(storage, name)
+        except FileNotFoundError:
+            return None
+        except DamagedPartError as error:
+            return error
+
+    if is_remote(storage.root) and len(names) > 1:
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            found = list(pool.map(footer, names))
+    else:
+        found = [footer(name) for name in names]
+    for name, result in zip(names, found, strict=True):
+        if result is not None:
+            yield name, result
 
 
 def list_parts(storage: Storage, file: int) -> Iterator[tuple[int, int, str]]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,6 +21,8 @@ from pipeline.staging import local_log
 from tests.object_store import BUCKET, ObjectStore
 from tests.pictures import colour_of, picture_bytes
 from tests.pipeline.running import ChildInProcess, expected_row, in_process
+from transforms.parts import DamagedPartError, PartFooter, encode_part, part_footers, part_name
+from transforms.records import Shard
 from transforms.storage_s3 import S3Storage
 
 PARTS = [f"predictions/00000/part-{number:05d}.parquet" for number in range(3)]
@@ -43,7 +46,7 @@ def storage(object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.fixture
-def children(monkeypatch: pytest.MonkeyPatch, storage: S3Storage) -> type[ChildInProcess]:  # noqa: ARG001
+def children(monkeypatch: pytest.MonkeyPatch, storage: S3Storage) -> type[ChildInProcess]:
     in_process(monkeypatch)
     monkeypatch.setattr(supervise, "Child", ChildWithoutLock)
     return ChildWithoutLock
@@ -135,7 +138,7 @@ def test_a_run_that_loses_its_lease_ends(
     storage: S3Storage,
     children: type[ChildInProcess],
     colour_config: Path,
-    picture_folder: Path,  # noqa: ARG001
+    picture_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -173,3 +176,19 @@ def test_the_parent_imports_neither_beam_nor_tensorflow(storage: S3Storage, colo
     arguments = ["run", str(colour_config), "--set", f"output.path={storage.root}", "--set", "input.path=/nowhere"]
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
     assert done.stdout == "set()\n", done.stderr
+
+
+def test_footers_of_many_parts_are_read_at_once(storage: S3Storage, object_store: ObjectStore) -> None:
+    """One request each, several in flight; what is damaged or gone is told apart."""
+    names = [part_name(Shard(0, number, 1)) for number in range(40)]
+    for number, name in enumerate(names):
+        footer = PartFooter("plan", 0, number, 0, rows=1, failed=0, run="run")
+        storage.replace(name, encode_part(pa.table({"row": [number]}), footer))
+    storage.replace(names[7], b"truncated")
+    storage.delete(names[9])
+    object_store.well()
+    found = dict(part_footers(storage, names))
+    assert list(found) == names[:9] + names[10:]
+    assert isinstance(found.pop(names[7]), DamagedPartError)
+    assert [footer.row_group for footer in found.values()] == [n for n in range(40) if n not in (7, 9)]
+    assert len(object_store.requests) == 40

@@ -26,6 +26,8 @@ from pipeline.labels import check_label_count, load_labels
 from pipeline.record import load_record
 from pipeline.runners import runner_and_options
 from transforms.attempts import withdraw_marks
+from transforms.masked_output import mask_output
+from transforms.masking import mask_values
 from transforms.model import ModelError, load_classifier
 from transforms.records import Columns, Shard
 from transforms.storage import open_storage
@@ -36,7 +38,7 @@ def main(arguments: list[str]) -> int:
     output, events = arguments[0], os.fdopen(int(arguments[1]), "w", buffering=1)
 
     def tell(event: str, **values: Any) -> None:
-        events.write(json.dumps({"event": event, **values}) + "\n")
+        events.write(json.dumps(mask_values({"event": event, **values})) + "\n")
 
     shards = parse_job(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -109,6 +111,7 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
+    mask_output()
     code = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()

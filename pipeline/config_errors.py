@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from pipeline.errors import UsageError
+from transforms.masking import mask_credentials
 
 KeyPath = tuple[str, ...]
 
@@ -38,6 +39,7 @@ def shown(value: Any, depth: int = 2) -> str:
     elif isinstance(value, (list, tuple)):
         items = [shown(item, depth - 1) for item in value[:6]] if depth else []
     else:
+        value = mask_credentials(value) if isinstance(value, str) else value  # before it is cut
         text = repr(value[:100]) if isinstance(value, (str, bytes)) else format(value)
         return text if len(text) <= 80 else text[:77] + "..."
     if len(items) < len(value):
@@ -47,7 +49,7 @@ def shown(value: Any, depth: int = 2) -> str:
 
 def shown_key(name: Any) -> str:
     """A key of a mapping, bounded and on one line."""
-    text = name if isinstance(name, str) and name.isprintable() else repr(name)
+    text = mask_credentials(name if isinstance(name, str) and name.isprintable() else repr(name))
     return text if len(text) <= 80 else text[:77] + "..."
 
 

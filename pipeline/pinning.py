@@ -9,7 +9,7 @@ from rich.console import Console
 
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
-from pipeline.record import RunRecord, differences, load_record, make_pins, save_record
+from pipeline.record import RunRecord, differences, load_record, make_pins, recorded, save_record
 from pipeline.resolve import resolve_model
 from pipeline.signals import Signals
 from pipeline.staging import plan_folder
@@ -41,7 +41,7 @@ def pinned_record(
                 "choose another output.path, or go back to those settings"
             )
         if not changed:
-            record = replace(found, config=config.resolved(), model=model)
+            record = replace(found, config=recorded(config), model=model)
             if extend:
                 record = _extended(record, config, storage, console, signals)
             if record != found:
@@ -75,7 +75,7 @@ def _planned(
     signals.check()
     left_out = "".join(f", {count:,} left out ({reason.replace('_', ' ')})" for reason, count in plan.left_out.items())
     console.print(f"{plan.rows:,} images in {plan.shards:,} shards{left_out}")
-    record = RunRecord(storage.root, config.resolved(), model, pins, plan, versions())
+    record = RunRecord(storage.root, recorded(config), model, pins, plan, versions())
     save_record(storage, record)
     return record
 

@@ -15,6 +15,7 @@ import yaml
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
 from pipeline.plan import Plan
+from transforms.masking import mask_values
 from transforms.storage import Storage
 
 NAME = "run.yaml"
@@ -55,6 +56,15 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def recorded(config: RunConfig) -> dict[str, Any]:
+    """The resolved config as run.yaml has it: without the credentials of `input.path`, which only planning needs.
+
+    So a list behind a signed URL may be signed anew between a run and its resumption.
+    """
+    values = config.resolved()
+    return {**values, "input": {**values["input"], "path": mask_values(values["input"]["path"])}}
+
+
 def make_pins(config: RunConfig, model_path: str, libraries: Mapping[str, str]) -> dict[str, Any]:
     """Everything that decides the rows and labels of a run, by dotted name.
 
@@ -63,7 +73,7 @@ def make_pins(config: RunConfig, model_path: str, libraries: Mapping[str, str]) 
         model_path: directory of the resolved model, whose files are hashed.
         libraries: versions of the libraries that decide pixels and scores.
     """
-    pins = {name: value for name, value in _flatten(config.resolved()) if not name.startswith(FREE)}
+    pins = {name: value for name, value in _flatten(recorded(config)) if not name.startswith(FREE)}
     pins["model files"] = hash_folder(model_path)
     pins["label file"] = hash_file(config.model.labels) if config.model.labels else None
     pins.update({f"library {name}": version for name, version in libraries.items()})

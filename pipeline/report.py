@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.coverage import Coverage
 from pipeline.progress import LABELLING
 from pipeline.record import RunRecord
+from transforms.masking import mask_values
 from transforms.parts import newest_parts
 from transforms.storage import Storage
 
@@ -48,9 +49,9 @@ def make_report(
         "thread_seconds": {stage: round(spent, 3) for stage, spent in sorted(coverage.seconds.items())},
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "plan": {"rows": record.plan.rows, "shards": record.plan.shards, "left_out": record.plan.left_out},
-        "fingerprints": {"run": record.fingerprint, "plan": record.plan.fingerprint, "pins": record.pins},
+        "fingerprints": {"run": record.fingerprint, "plan": record.plan.fingerprint, "pins": mask_values(record.pins)},
         "versions": record.versions,
-        "config": record.config,
+        "config": mask_values(record.config),
     }
 
 

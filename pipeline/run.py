@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.console import plain_console
 from pipeline.progress import LABELLING, readable_seconds
+from transforms.masking import mask_credentials
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,7 +57,7 @@ def _rate(outcome: Outcome) -> str:
 
 
 def _same_command() -> str:
-    return shlex.join(["hublabel", *sys.argv[1:]])
+    return mask_credentials(shlex.join(["hublabel", *sys.argv[1:]]))
 
 
 def _tell(outcome: Outcome, output: str) -> None:

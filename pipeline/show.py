@@ -14,6 +14,7 @@ from rich.text import Text
 from pipeline.console import plain_console
 from pipeline.errors import UsageError
 from pipeline.record import load_record
+from transforms.masking import strip_uri
 from transforms.storage import open_storage
 
 COLUMNS = ["uri", "status", "label", "label_index", "score", "error_stage", "error_type", "error_message"]
@@ -36,7 +37,7 @@ def print_table(console: Console, output: str, rows: int) -> None:
     table.add_column("label")
     table.add_column("score", justify="right")
     for row in _first_rows(output, rows):
-        name = Text(os.path.basename(row["uri"]))
+        name = Text(os.path.basename(strip_uri(row["uri"])))
         if row["status"] == "ok":
             label = row.get("label") or str(row.get("label_index", ""))
             score = row.get("score")

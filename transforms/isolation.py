@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from transforms.errors import ImageError
+from transforms.masked_output import mask_output
 from transforms.model import ModelSpec
 from transforms.preprocessing import Preprocessing
 from transforms.records import Columns, Row
@@ -195,6 +196,7 @@ def _labeller(work: IsolatedWork) -> Any:
 
 
 if __name__ == "__main__":
+    mask_output()
     _serve()
     sys.stderr.flush()
     os._exit(0)

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from transforms.masking import mask_credentials
+
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
@@ -90,8 +92,8 @@ MESSAGE_LIMIT = 300  # characters of an error message in a row
 
 
 def bounded(message: str) -> str:
-    """`message` on one line and at most `MESSAGE_LIMIT` characters long."""
-    message = " ".join(message.split())
+    """`message` on one line, with credentials masked, and at most `MESSAGE_LIMIT` characters long."""
+    message = mask_credentials(" ".join(message.split()))
     return message if len(message) <= MESSAGE_LIMIT else message[: MESSAGE_LIMIT - 1] + "…"
 
 

@@ -106,6 +106,7 @@ VALUES = [
     ("output", "top_k", "1001", "1001", "a whole number from 1 to 1000"),
     ("output", "logits", "3", "3", "true or false"),
     ("output", "embedding", "a", "'a'", "true or false"),
+    ("output", "uri", "none", "'none'", "one of as_given, stripped"),
     ("run", "shard_size", "0", "0", "auto or a whole number from 1 to 1000000"),
     ("run", "shard_size", "Auto", "'Auto'", "auto or a whole number from 1 to 1000000"),
     ("run", "max_failed", "3", "3", "a mapping with the keys fraction, at_least"),

@@ -76,7 +76,20 @@ names = st.sampled_from(
      "AWSAccessKeyId", "GoogleAccessId", "X-Amz-Credential", "client_secret", "PASSWORD", "sessionToken"]
 )  # fmt: skip
 around = st.sampled_from(
-    ["{}", "'{}'", '"{}"', "({})", "a {} b", "<{}>", "[{}, 1]", "{}: 404", "url={}", "…{}…", "x\n{}\ny", "{{'u': '{}'}}"]
+    [
+        "{}",
+        "'{}'",
+        '"{}"',
+        "({})",
+        "a {} b",
+        "<{}>",
+        "[{}, 1]",
+        "{}: 404",
+        "url={}",
+        "…{}…",
+        "x\n{}\ny",
+        "{{'u': '{}'}}",
+    ]
 )
 
 

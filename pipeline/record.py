@@ -14,6 +14,7 @@ import yaml
 
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
+from pipeline.labels import load_labels
 from pipeline.plan import Plan
 from transforms.masking import mask_values
 from transforms.storage import Storage
@@ -72,12 +73,20 @@ def make_pins(config: RunConfig, model_path: str, libraries: Mapping[str, str]) 
         config: the run's config.
         model_path: directory of the resolved model, whose files are hashed.
         libraries: versions of the libraries that decide pixels and scores.
+
+    Raises:
+        UsageError: the labels cannot be read.
     """
     pins = {name: value for name, value in _flatten(recorded(config)) if not name.startswith(FREE)}
     pins["model files"] = hash_folder(model_path)
-    pins["label file"] = hash_file(config.model.labels) if config.model.labels else None
+    pins["label file"] = _hash_labels(config.model.labels) if config.model.labels else None
     pins.update({f"library {name}": version for name, version in libraries.items()})
     return pins
+
+
+def _hash_labels(path: str) -> str:
+    load_labels(path)  # what is wrong with them is better told before TensorFlow is started
+    return hash_file(path)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -11,26 +11,9 @@ import yaml
 
 from pipeline.record import RunRecord
 from tests.pictures import colour_of, picture_bytes
-from tests.pipeline.running import ChildInProcess, Hublabel, expected_row, fingerprints, in_process
+from tests.pipeline.running import ChildInProcess, Hublabel, expected_row, fingerprints
 from transforms.parts import read_footer
 from transforms.storage import LocalStorage
-
-
-@pytest.fixture
-def children(monkeypatch: pytest.MonkeyPatch) -> type[ChildInProcess]:
-    return in_process(monkeypatch)
-
-
-@pytest.fixture
-def hublabel(
-    colour_config: Path,
-    picture_folder: Path,  # noqa: ARG001
-    tmp_path: Path,
-    children: type[ChildInProcess],  # noqa: ARG001
-    capsys: pytest.CaptureFixture[str],
-) -> Hublabel:
-    """Ten pictures, shards of four, batches of two."""
-    return Hublabel(colour_config, tmp_path / "out", capsys)
 
 
 def test_every_image_has_its_exact_row(hublabel: Hublabel, picture_folder: Path) -> None:

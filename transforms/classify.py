@@ -176,7 +176,8 @@ def fill_rows(
     """Write what the model said of each image into its row: the `k` best classes, logits, embedding, or the error."""
     classes = scores = None
     if columns.top_k and outputs:
-        known = outputs["probabilities"] if "probabilities" in outputs else activate(outputs["logits"], activation)
+        with np.errstate(invalid="ignore"):  # what is not finite is among the errors already
+            known = outputs["probabilities"] if "probabilities" in outputs else activate(outputs["logits"], activation)
         classes, scores = top_k(known, columns.top_k)
     for slot, row in enumerate(rows):
         if slot in errors:

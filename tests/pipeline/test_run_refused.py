@@ -154,7 +154,8 @@ def test_another_number_of_labels(hublabel: Hublabel, labels: list[str], change:
         ("model.signature=null", "model.signature is null, and the model's object cannot be called; name a signature"),
         (
             "image.size=[9, 8]",
-            "the model takes float32 [-1, 8, 8, 3], and image.size, image.dtype and batch.size make float32 [2, 9, 8, 3]",
+            "the model takes float32 [-1, 8, 8, 3], and image.size, image.dtype and batch.size make "
+            "float32 [2, 9, 8, 3]",
         ),
         ("runner.options={zzzzqqqq: 1}", "runner.options.zzzzqqqq: Beam has no such pipeline option"),
     ],

@@ -4,8 +4,8 @@
 
 Both have the same random weights and are called through `serving_default` of a SavedModel, frozen as the pipeline
 freezes it and, with `--variables`, as it is. Rounds are paired: each times both, in turn first, so that a busy machine
-slows both; the ratio is the median of the rounds'. Below 1 the export is faster. Needs tf_keras, which tensorflow_hub
-brings.
+slows both; a ratio is the median of the rounds'. Below 1 the export is faster. Other work on the machine blurs the
+ratio of wall times more than that of processor times. Needs tf_keras, which tensorflow_hub brings.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -98,19 +98,38 @@ def load(folder: Path, frozen: bool) -> Callable[[Any], Any]:
     return lambda images: serve(images)["output"].numpy()
 
 
-def paired_rounds(first: Callable[[], Any], second: Callable[[], Any], rounds: int) -> list[tuple[float, float]]:
-    """Seconds of both, round by round; who begins changes from round to round."""
-    timings = []
-    for i in range(rounds):
-        pair = (timed(first), timed(second)) if i % 2 == 0 else tuple(reversed((timed(second), timed(first))))
-        timings.append((pair[0], pair[1]))
-    return timings
+class Timing(NamedTuple):
+    """Seconds of one call."""
+
+    wall: float
+    processor: float  # of all threads
 
 
-def timed(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
+def timed(call: Callable[[], Any]) -> Timing:
+    wall, processor = time.perf_counter(), time.process_time()
     call()
-    return time.perf_counter() - start
+    return Timing(time.perf_counter() - wall, time.process_time() - processor)
+
+
+def paired_rounds(first: Callable[[], Any], second: Callable[[], Any], rounds: int) -> list[tuple[Timing, Timing]]:
+    """Timings of both, round by round; who begins changes from round to round."""
+    pairs = []
+    for i in range(rounds):
+        if i % 2 == 0:
+            pairs.append((timed(first), timed(second)))
+        else:
+            later, earlier = timed(second), timed(first)
+            pairs.append((earlier, later))
+    return pairs
+
+
+def report(pairs: list[tuple[Timing, Timing]], batch: int) -> None:
+    for field in Timing._fields:
+        ours, keras = zip(*[(getattr(mine, field), getattr(other, field)) for mine, other in pairs], strict=True)
+        ratio = statistics.median(mine / other for mine, other in zip(ours, keras, strict=True))
+        mine, other = (statistics.median(column) / batch * 1000 for column in (ours, keras))
+        print(f"{field} time: exported {mine:.1f} ms an image, Keras {other:.1f} ms an image, ratio {ratio:.3f}")
+    print(f"ratios are medians of {len(pairs)} paired rounds; below 1 the export is faster")
 
 
 def main() -> None:
@@ -135,13 +154,10 @@ def main() -> None:
         ours, theirs = (load(folder, not options.variables) for folder in (exported, keras))
         expected = theirs(images)
         difference = np.abs(ours(images) - expected).max() / np.abs(expected).max()
-        timings = paired_rounds(lambda: ours(images), lambda: theirs(images), options.rounds)
-    ratio = statistics.median(mine / other for mine, other in timings)
-    mine, other = (statistics.median(column) / options.batch * 1000 for column in zip(*timings, strict=True))
+        pairs = paired_rounds(lambda: ours(images), lambda: theirs(images), options.rounds)
     print(f"ConvMixer-{options.variant}, batch {options.batch}, {'variables' if options.variables else 'frozen'}")
     print(f"largest difference of logits: {difference:.1e} of the largest logit")
-    print(f"exported {mine:.1f} ms an image, Keras {other:.1f} ms an image")
-    print(f"ratio {ratio:.3f} (median of {options.rounds} paired rounds; below 1 the export is faster)")
+    report(pairs, options.batch)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import cv2
@@ -270,3 +272,13 @@ def test_fingerprint_names_the_libraries() -> None:
     assert {"simplejpeg", "opencv-python-headless", "Pillow", "tensorflow", "tensorflow-io"} <= set(found)
     assert found["tensorflow"] == tf.__version__
     assert "absent" not in found.values()
+
+
+def test_the_launcher_can_ask_for_the_fingerprint_without_loading_libraries() -> None:
+    heavy = "{'tensorflow', 'tensorflow_io', 'cv2', 'PIL', 'simplejpeg'}"
+    code = (
+        "import sys; import transforms.header; from transforms.decode import decode_fingerprint; decode_fingerprint(); "
+        f"print(sorted({heavy} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -50,7 +50,6 @@ class _Image:
     row: Row
     stage: str = "read"
     data: bytes = b""
-    started: float | None = None
     task: Task | None = None
 
 
@@ -161,7 +160,7 @@ class _Ahead:
             return
         while self._fetched and len(self._decoding) + self._slots_used < BATCHES_AHEAD * self._batch_size:
             image = self._fetched.popleft()
-            image.stage, image.started = "decode", None
+            image.stage = "decode"
             self._decoding[image.row.position] = image
             self._submit(self._decoders, image, self._decode_image)
         while not self._exhausted and len(self._reading) + len(self._fetched) < self._read_ahead:
@@ -190,8 +189,9 @@ class _Ahead:
             (self._decoders, self._decoding, self._timeouts.decode),
         ):
             for image in list(images.values()):
-                if image.started is not None and image.task is not None and now - image.started > limit:
-                    pool.give_up(image.task)
+                task = image.task
+                if task is not None and task.started is not None and now - task.started > limit:
+                    pool.give_up(task)
                     del images[image.row.position]
                     FETCHED_BYTES.add(-len(image.data))
                     image.row.fail(ImageError(image.stage, "timeout", f"gave up after {limit:g} seconds"))
@@ -200,7 +200,7 @@ class _Ahead:
     # Work, on the pools' threads.
 
     def _read_image(self, image: _Image, task: Task) -> None:
-        began = image.started = time.monotonic()
+        began = time.monotonic()
         error = None
         data, digest = b"", ""
         if not self._closed:
@@ -225,7 +225,7 @@ class _Ahead:
                 self._changed.notify()
 
     def _decode_image(self, image: _Image, task: Task) -> None:
-        began = image.started = time.monotonic()
+        began = time.monotonic()
         error, pixels = None, None
         # The row is the waiting side's: a decode given up must not write to it any more.
         found = Row(image.row.row, image.row.position, image.row.uri)
@@ -243,6 +243,7 @@ class _Ahead:
             image.row.width, image.row.height, image.row.format = found.width, found.height, found.format
             if error is None:
                 slots, index = self._reserve(image.row)
+                task.started = None  # in a batch it is past giving up
         if error is None and pixels is not None:
             normalize(pixels, self._spec, slots.images[index])
         with self._changed:

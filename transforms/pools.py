@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from functools import cache
@@ -18,14 +19,21 @@ class Task:
     """A piece of work that can be given up when it hangs.
 
     Attributes:
+        started: monotonic seconds; None while it waits for a thread or a share of a budget, or is past giving up.
         given_up: set by whoever waited too long; the thread that still runs it ends after it, having been replaced.
+        held: what it holds of budgets, given back when it is given up.
     """
 
-    __slots__ = ("given_up", "run")
+    __slots__ = ("given_up", "held", "run", "started")
 
     def __init__(self, run: Callable[[], None]) -> None:
         self.run = run
+        self.started: float | None = None
         self.given_up = False
+        self.held: list[tuple[Budget, int]] = []
+
+
+_this_thread = threading.local()  # its `task`, on a pool's thread
 
 
 class Pool:
@@ -46,7 +54,8 @@ class Pool:
 
     def _work(self) -> None:
         while True:
-            task = self._tasks.get()
+            task = _this_thread.task = self._tasks.get()
+            task.started = time.monotonic()
             task.run()
             if task.given_up:
                 return
@@ -58,6 +67,8 @@ class Pool:
     def give_up(self, task: Task) -> None:
         """Leave the thread that runs `task` behind, and start another in its place."""
         task.given_up = True
+        for budget, amount in list(task.held):
+            budget.give_back(amount, task)
         self._start()
 
 
@@ -74,16 +85,30 @@ class Budget:
 
     @contextmanager
     def hold(self, amount: int) -> Iterator[None]:
-        """Wait until `amount` fits, and hold it for the body of the `with`."""
+        """Wait until `amount` fits, and hold it for the body of the `with`; the wait is not the task's own time."""
+        task: Task | None = getattr(_this_thread, "task", None)
         with self._changed:
+            if task is not None:
+                task.started = None
             self._changed.wait_for(lambda: self._held == 0 or self._held + amount <= self.limit)
             self._held += amount
+            if task is not None:
+                task.held.append((self, amount))
+                task.started = time.monotonic()
         try:
             yield
         finally:
-            with self._changed:
-                self._held -= amount
-                self._changed.notify_all()
+            self.give_back(amount, task)
+
+    def give_back(self, amount: int, task: Task | None) -> None:
+        """End a hold, unless the task was given up and its hold ended with that."""
+        with self._changed:
+            if task is not None:
+                if (self, amount) not in task.held:
+                    return
+                task.held.remove((self, amount))
+            self._held -= amount
+            self._changed.notify_all()
 
     def add(self, amount: int) -> None:
         """Take (or give back, if negative) without waiting."""

@@ -150,19 +150,20 @@ class _ClassifyImages(beam.DoFn):
     def process(self, batch: ImageBatch) -> Iterator[LabelledBatch]:
         began = time.perf_counter()
         if batch.images is not None:
-            self._label(batch.images, batch.rows)
+            self._label(batch.images, batch.rows, again=batch.shard.positions is not None)
             self._batches.inc()
             self._milliseconds.update(int(1000 * (time.perf_counter() - began)))
         seconds = {**batch.seconds, "model": time.perf_counter() - began}
         yield LabelledBatch(batch.shard, batch.rows + batch.finished, seconds)
 
-    def _label(self, images: np.ndarray, rows: list[Row]) -> None:
+    def _label(self, images: np.ndarray, rows: list[Row], again: bool) -> None:
         try:
             outputs, errors = classify_images(self._classifier, images, len(rows))
         except ModelCallError as error:
             raise BrokenModelError(f"the model fails on every image, even a blank one: {error}") from error
-        if len(errors) == len(rows) > 1 and not self._any_labelled:
+        if len(errors) == len(rows) > 1 and not self._any_labelled and not again:
             # One bad image is the image's fault; a whole first batch is the model's, or the preprocessing's.
+            # But when failed rows are tried again, a batch of nothing else is to be expected.
             first = errors[min(errors)]
             raise BrokenModelError(f"the model fails on every image: {first.message}")
         fill_rows(rows, outputs, errors, self._activation, self._columns)

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from transforms.classify import activate, classify_images, fill_rows, top_k
+from transforms import classify
+from transforms.classify import BrokenModelError, activate, classify_images, fill_rows, top_k
 from transforms.errors import ImageError
-from transforms.model import ModelCallError
-from transforms.records import Columns, Row
+from transforms.model import ModelCallError, ModelSpec
+from transforms.records import Columns, ImageBatch, Row, Shard
 
 
 class FakeModel:
@@ -104,3 +105,36 @@ def test_rows_of_a_failed_batch_carry_the_reason() -> None:
     fill_rows(rows, {}, {0: ImageError("model", "model_error", "x" * 1000)}, "softmax", Columns())
     assert rows[0].error_type == "model_error"
     assert len(rows[0].error_message or "") == 300
+
+
+@pytest.fixture
+def step(monkeypatch: pytest.MonkeyPatch) -> classify._ClassifyImages:
+    """The Beam step with `FakeModel`."""
+    monkeypatch.setattr(classify, "load_classifier", lambda spec: FakeModel(spec.batch_size))
+    spec = ModelSpec("model", None, None, (("logits", "output"),), (1, 1, 3), "float32", 4)
+    step = classify._ClassifyImages(spec, "none", Columns(top_k=1))
+    step.setup()
+    return step
+
+
+def label(step: classify._ClassifyImages, *values: float, positions: tuple[int, ...] | None = None) -> list[str | None]:
+    """Error types of a batch's rows."""
+    rows = [Row(position, position, str(position)) for position in positions or range(len(values))]
+    batch = ImageBatch(Shard(0, 0, len(values), positions=positions), batch_of(*values), rows, [])
+    (labelled,) = step.process(batch)
+    return [row.error_type for row in labelled.rows]
+
+
+def test_a_model_that_fails_on_a_whole_first_batch_is_broken(step: classify._ClassifyImages) -> None:
+    with pytest.raises(BrokenModelError, match="the model fails on every image: unlucky"):
+        label(step, 13, 13)
+
+
+def test_once_an_image_is_labelled_a_batch_of_bad_ones_is_no_surprise(step: classify._ClassifyImages) -> None:
+    assert label(step, 13) == ["model_error"]
+    assert label(step, 13, 1) == ["model_error", None]
+    assert label(step, 13, 99) == ["model_error", "non_finite"]
+
+
+def test_a_batch_of_rows_that_failed_before_may_fail_again(step: classify._ClassifyImages) -> None:
+    assert label(step, 13, 99, positions=(3, 7)) == ["model_error", "non_finite"]

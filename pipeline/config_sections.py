@@ -96,8 +96,13 @@ class InputSection(Section):
 class ModelSection(Section):
     handle: Text = key(
         ...,
-        "a TensorFlow Hub URL, or the path of a SavedModel directory or .tar.gz",
+        "a SavedModel directory, a .tar.gz of one, or an http(s)://, gs:// or kaggle:// handle",
         "The model. Without a scheme it is a path relative to the working directory.",
+    )
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = key(
+        None,
+        "64 hexadecimal digits, or null",
+        "The digest that the model's tar archive must have, fetched or local; null takes any.",
     )
     signature: Text | None = key(
         "serving_default",

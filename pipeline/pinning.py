@@ -28,7 +28,7 @@ def pinned_record(
     Raises:
         UsageError: the output holds parts of a run that differs, or there is nothing to extend.
     """
-    model = resolve_model(config.model.handle)
+    model = resolve_model(config.model.handle, config.model.sha256, console, signals.check)
     pins = make_pins(config, model, pinned_libraries())
     signals.check()
     found = load_record(storage, storage.root)

@@ -23,7 +23,7 @@ NAME = "run.yaml"
 FORMAT = 1
 
 # What may change between a run and its resumption; all else decides rows or labels.
-FREE = ("batch.", "runner.", "run.", "output.path", "model.handle", "model.labels")
+FREE = ("batch.", "runner.", "run.", "output.path", "model.handle", "model.sha256", "model.labels")
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ def test_defaults(config_file: Path) -> None:
         "input": {"path": "photos", "uri_column": "uri", "columns": [], "limit": None},
         "model": {
             "handle": "models/m",
+            "sha256": None,
             "signature": "serving_default",
             "input": None,
             "outputs": {"logits": "output"},
@@ -176,7 +177,9 @@ def test_resolved_leaves_out_what_does_not_apply(config_file: Path) -> None:
 def test_config_from_resolved_names_what_is_wrong() -> None:
     with pytest.raises(UsageError) as caught:
         config_from_resolved({"input": {"path": "$HOME"}, "model": {}, "output": {"path": "o"}}, "out/run.yaml")
-    message = "missing; it must be a TensorFlow Hub URL, or the path of a SavedModel directory or .tar.gz"
+    message = (
+        "missing; it must be a SavedModel directory, a .tar.gz of one, or an http(s)://, gs:// or kaggle:// handle"
+    )
     assert str(caught.value) == f"out/run.yaml: model.handle: {message}"
 
 

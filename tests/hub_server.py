@@ -76,7 +76,8 @@ class HubServer:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body if answer.cut is None else body[: answer.cut])
+                with contextlib.suppress(ConnectionError):  # the client has had enough
+                    self.wfile.write(body if answer.cut is None else body[: answer.cut])
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -106,7 +106,11 @@ def fetched(
         return model
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder, f"another process is fetching {mask_credentials(handle)}, waiting for it", say, check):
+        message = f"another process is fetching {mask_credentials(handle)}, waiting for it"
+        with locked(folder, message, say, check) as alone:
+            if alone:
+                for stale in folder.parent.glob(f".{folder.name}.*.part"):  # of a process that was killed
+                    shutil.rmtree(stale, ignore_errors=True)
             model = cached(folder, sha256)
             return model or _install(folder, handle, sha256, fetch, check)
     except OSError as error:
@@ -114,34 +118,33 @@ def fetched(
 
 
 @contextlib.contextmanager
-def locked(folder: Path, message: str, say: Callable[[str], None], check: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock of the cache's `folder`; prints `message` if another process has it."""
+def locked(folder: Path, message: str, say: Callable[[str], None], check: Callable[[], None]) -> Iterator[bool]:
+    """Hold the lock of the cache's `folder`; prints `message` if another process has it.
+
+    The body gets False where the file system knows no locks: then two may fetch, and the first to finish wins.
+    """
     with (folder.parent / f".{folder.name}.flock").open("ab") as file:
         waiting = False
-        while not _try_lock(file.fileno()):
-            if not waiting:
-                say(message)
-            waiting = True
-            check()
-            time.sleep(TICK)
-        yield
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks: two may fetch, and the second rename wins nothing
-        return True
-    return True
+        while True:
+            try:
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not waiting:
+                    say(message)
+                waiting = True
+                check()
+                time.sleep(TICK)
+                continue
+            except OSError:
+                yield False
+                return
+            yield True
+            return
 
 
 def _install(
     folder: Path, handle: str, sha256: str | None, fetch: Callable[[Path], Path], check: Callable[[], None]
 ) -> Path:
-    for stale in folder.parent.glob(f".{folder.name}.*.part"):  # of a process that was killed
-        shutil.rmtree(stale, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
     try:
         source, digest = fetch(scratch), None
@@ -155,14 +158,11 @@ def _install(
             unpack(source, new, check)
         if find_saved_model(new) is None:
             raise UsageError(f"model.handle: {handle!r} holds no SavedModel (no saved_model.pb); {ALLOWED}")
-        _describe(folder, handle, digest, new)
-        if folder.exists():
-            os.rename(folder, scratch / "old")
-        try:
+        if cached(folder, sha256) is None:  # else tensorflow_hub, which knows other locks than ours, was faster
+            _describe(folder, handle, digest, new)
+            if folder.exists():
+                os.rename(folder, scratch / "old")
             os.rename(new, folder)
-        except OSError:
-            if cached(folder) is None:  # else tensorflow_hub, which knows other locks, was faster
-                raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     model = find_saved_model(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -11,7 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
-from urllib3.exceptions import HTTPError, LocationValueError, SSLError
+from urllib3.exceptions import HTTPError, LocationValueError, ProtocolError, SSLError
 from urllib3.util import Timeout, make_headers
 
 from pipeline.handles.archive import MAX_BYTES
@@ -177,6 +178,6 @@ def _pool(scheme: str, host: str) -> urllib3.PoolManager:
 
 
 def _reason(error: Exception) -> str:
-    """urllib3's messages begin with the object they are about."""
-    text = str(error)
-    return text.rpartition(">: ")[2] or type(error).__name__
+    """urllib3's messages begin with the connection they are about, or with a tuple of reason and cause."""
+    text = str(error.args[0]) if isinstance(error, ProtocolError) and error.args else str(error)
+    return re.sub(r"^<?\w+(\(.*?\)| object at \w+>): ", "", text) or type(error).__name__

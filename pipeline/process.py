@@ -95,14 +95,16 @@ class Child:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(patience)
         self.kill()
+        self._process.wait()
 
     def kill(self) -> None:
-        """End the whole process group at once: commits are atomic, so nothing needs tidying."""
-        try:
+        """End the whole process group at once: commits are atomic, so nothing needs tidying.
+
+        A signal handler may call it at any moment: it does not wait, since the interrupted code may be doing so, and
+        holds the lock for it.
+        """
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-        self._process.wait()
 
     def log_tail(self, lines: int = 20) -> str:
         """The last lines the child has printed, without native noise."""

@@ -75,19 +75,38 @@ run: {{shard_size: 4}}
 
 
 @pytest.fixture(scope="session")
-def object_store_server() -> Iterator[ObjectStore]:
-    """An S3 server with an empty bucket, shared by the tests of a session."""
-    from tests.object_store import ObjectStore
+def s3_server() -> Iterator[ObjectStore]:
+    """An S3 server with a bucket, shared by the tests of a session."""
+    from tests.object_store import S3Server
 
-    with ObjectStore().running() as server:
-        server.make_bucket()
+    with S3Server().running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def google_server() -> Iterator[ObjectStore]:
+    """A Google Cloud Storage server with a bucket, shared by the tests of a session."""
+    from tests.object_store import GoogleServer
+
+    with GoogleServer().running() as server:
         yield server
 
 
 @pytest.fixture
-def object_store(object_store_server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+def object_store(s3_server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
     """The S3 server, and the environment that leads boto3 to it."""
-    for name, value in object_store_server.environment.items():
+    yield from _led_to(s3_server, monkeypatch)
+
+
+@pytest.fixture
+def google_store(google_server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    """The Google server, and the environment that leads its client to it."""
+    yield from _led_to(google_server, monkeypatch)
+
+
+def _led_to(server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    yield object_store_server
-    object_store_server.well()
+    server.well()
+    yield server
+    server.well()

@@ -12,6 +12,7 @@ from typing import BinaryIO, Protocol
 
 TEMPORARY = ".tmp-"  # in the name of everything not committed yet; readers of Parquet folders skip dot files
 NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # exFAT, some FUSE mounts
+EXTRAS = {"s3": "aws", "gs": "gcp"}  # scheme of an object store -> our extra with its client
 
 
 class StorageError(OSError):
@@ -85,15 +86,22 @@ def open_storage(root: str) -> Storage:
 def open_object_storage(root: str) -> ObjectStorage:
     """The object store of an output URI. Raises ValueError as `open_storage`."""
     scheme = root.partition("://")[0].lower()
-    if scheme != "s3":
-        raise ValueError(f"{root}: outputs can be written to local folders and s3://; {scheme}:// is not supported")
+    if scheme not in EXTRAS:
+        known = ", ".join(f"{name}://" for name in EXTRAS)
+        raise ValueError(f"{root}: outputs can be written to local folders, {known}; {scheme}:// is not supported")
     try:
+        if scheme == "gs":
+            from transforms.storage_gcs import GoogleStorage
+
+            return GoogleStorage(root)
         from transforms.storage_s3 import S3Storage
+
+        return S3Storage(root)
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"{root}: {error.name} is not installed; s3:// needs an extra: pip install 'hublabel[aws]'"
+            f"{root}: {error.name} is not installed; {scheme}:// needs an extra: "
+            f"pip install 'hublabel[{EXTRAS[scheme]}]'"
         ) from None
-    return S3Storage(root)
 
 
 class LocalStorage:

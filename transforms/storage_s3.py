@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import os
 import threading
 import time
@@ -18,9 +17,9 @@ import boto3  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
+from transforms.ranged import OpenObject
 from transforms.storage import StorageError
 
-TAIL = 64 * 1024  # bytes that opening fetches: the footer of any part, and the whole of most small ones
 PAGE = 1000  # objects a request lists, the most there can be
 ATTEMPTS = 5  # of a body that breaks off, and of a put that another request to the same key is in the way of
 PAUSE = 0.2  # seconds before the second attempt, doubled for each one after
@@ -167,7 +166,7 @@ class S3Storage:
         return data, response["ETag"]
 
     def open(self, name: str) -> BinaryIO:
-        return cast(BinaryIO, _OpenObject(self, name))
+        return cast(BinaryIO, OpenObject(self, name))
 
     def tag(self, name: str) -> str:
         with self._errors(name):
@@ -206,59 +205,16 @@ class S3Storage:
                 time.sleep(PAUSE * 2**repeated)
         raise AssertionError("unreachable")
 
-    def get_tail(self, name: str) -> tuple[bytes, int, str]:
-        """The last `TAIL` bytes of `name`, its size in bytes, its tag."""
+    def get_tail(self, name: str, length: int) -> tuple[bytes, int, str]:
         try:
-            data, response = self._get(name, Range=f"bytes=-{TAIL}")
+            data, response = self._get(name, Range=f"bytes=-{length}")
         except _EmptyObjectError:
             return b"", 0, ""
         size = response.get("ContentRange", "").rpartition("/")[2]
         return data, int(size) if size.isdigit() else len(data), response["ETag"]
 
     def get_range(self, name: str, start: int, stop: int, tag: str) -> bytes:
-        """Bytes `start` to `stop` of `name`. Raises StorageError when it is no longer the one of `tag`."""
         return self._get(name, Range=f"bytes={start}-{stop - 1}", IfMatch=tag)[0]
-
-
-class _OpenObject(io.RawIOBase):
-    """An object as a file: opening fetches its end, reading elsewhere is one ranged request a read."""
-
-    def __init__(self, storage: S3Storage, name: str) -> None:
-        self._storage, self._name = storage, name
-        self._tail, self._size, self._tag = storage.get_tail(name)
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence])
-        return self._position
-
-    def read(self, size: int | None = -1) -> bytes:
-        start = min(self._position, self._size)
-        stop = self._size if size is None or size < 0 else min(self._size, start + size)
-        tail_start = self._size - len(self._tail)
-        if start >= tail_start:
-            data = self._tail[start - tail_start : stop - tail_start]
-        else:
-            data = self._storage.get_range(self._name, start, stop, self._tag)
-        self._position = start + len(data)
-        return data
-
-    def readall(self) -> bytes:
-        return self.read()
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
 
 class _EmptyObjectError(StorageError):

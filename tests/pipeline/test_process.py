@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,9 +54,9 @@ def test_a_handler_may_kill_while_the_child_is_waited_for(child: Child) -> None:
     def second_ctrl_c(number: int, frame: FrameType | None) -> None:
         child.kill()
 
-    before = signal.signal(signal.SIGALRM, second_ctrl_c)
+    before = signal.signal(signal.SIGUSR1, second_ctrl_c)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
         assert child._process.wait() == -signal.SIGKILL
     finally:
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGUSR1, before)

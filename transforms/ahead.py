@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from transforms.buffers import BATCHES
 from transforms.errors import ImageError
 from transforms.pools import FETCHED_BYTES, Pool, Task, decode_pool, read_pool
 from transforms.preprocessing import Preprocessing
@@ -266,7 +267,7 @@ class _Ahead:
     def _reserve(self, row: Row) -> tuple[_Slots, int]:
         if self._open is None:
             shape = (self._batch_size, *self._spec.model_shape)
-            self._open = _Slots(np.empty(shape, self._spec.dtype))
+            self._open = _Slots(BATCHES.empty(shape, self._spec.dtype))
         slots = self._open
         slots.rows.append(row)
         self._slots_used += 1

@@ -13,6 +13,7 @@ import pytest
 
 from tests.saved_models import SIZE, image_spec, means, save_callable, save_fussy, save_signature
 from transforms import model as model_module
+from transforms.buffers import BATCHES
 from transforms.model import Classifier, ModelCallError, ModelError, ModelSpec, load_classifier
 
 SPEC = ModelSpec(
@@ -290,12 +291,51 @@ class Memory:
 def test_out_of_memory_halves_the_batch_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = Memory(monkeypatch, fits=3)
     model = Classifier(replace(SPEC, batch_size=10))
-    assert memory.calls == [10, 5, 3, 3, 3, 3]
+    assert memory.calls == [5, 3, 3]  # two equal pieces of the batch, then less
     memory.calls.clear()
     values = range(1, 11)
     found = model(images_of(*values, batch_size=10))["logits"]
     assert found.tolist() == expected(*values, batch_size=10)  # the last piece of one image was padded
     assert memory.calls == [3, 3, 3, 3]
+
+
+def test_large_batches_go_through_in_equal_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_module, "processors", lambda: 2)
+    memory = Memory(monkeypatch, fits=99)
+    model = Classifier(replace(SPEC, batch_size=18))
+    values = range(1, 19)
+    memory.calls.clear()
+    assert model(images_of(*values, batch_size=18))["logits"].tolist() == expected(*values, batch_size=18)
+    assert memory.calls == [6, 6, 6]
+    memory.calls.clear()
+    assert model(images_of(*values, batch_size=18)[:7])["logits"].tolist() == expected(*range(1, 8), batch_size=7)
+    assert memory.calls == [6, 6]
+
+
+def test_a_model_of_one_batch_size_gets_whole_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorflow as tf
+
+    monkeypatch.setattr(model_module, "processors", lambda: 1)
+    fixed = save_signature(tmp_path / "fixed", logits_only, tf.TensorSpec((10, SIZE, SIZE, 3), name="input"))
+    model = classifier(fixed, batch_size=10)
+    assert model(images_of(*range(10), batch_size=10))["logits"].tolist() == expected(*range(10), batch_size=10)
+    with pytest.raises(
+        ModelError, match=r"the model takes float32 \[10, 4, 4, 3\], and .* make float32 \[20, 4, 4, 3\]"
+    ):
+        classifier(fixed, batch_size=20)
+
+
+def test_images_are_left_as_they_are(tmp_path: Path) -> None:
+    """Read where they lie, and a first layer that could work in place does not."""
+    import tensorflow as tf
+
+    path = save_signature(tmp_path / "relu", lambda input: {"output": means(tf.nn.relu(input))})
+    images = BATCHES.empty((4, SIZE, SIZE, 3), "float32")
+    images[:] = -1
+    assert classifier(path)(images)["logits"].tolist() == [[0.0] * 3] * 4
+    assert (images == -1).all()
+    unaligned = np.full(1 + 4 * SIZE * SIZE * 3, -1.0, np.float32)[1:].reshape(4, SIZE, SIZE, 3)
+    assert classifier(path)(unaligned)["logits"].tolist() == [[0.0] * 3] * 4
 
 
 def test_not_even_one_image_fits(monkeypatch: pytest.MonkeyPatch) -> None:

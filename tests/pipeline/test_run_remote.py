@@ -23,7 +23,7 @@ from tests.pictures import colour_of, picture_bytes
 from tests.pipeline.running import ChildInProcess, expected_row, in_process
 from transforms.parts import DamagedPartError, PartFooter, encode_part, part_footers, part_name
 from transforms.records import Shard
-from transforms.storage_s3 import S3Storage
+from transforms.storage import ObjectStorage, open_object_storage
 
 PARTS = [f"predictions/00000/part-{number:05d}.parquet" for number in range(3)]
 
@@ -39,32 +39,35 @@ class ChildWithoutLock(ChildInProcess):
 
 
 @pytest.fixture
-def storage(object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3Storage:
-    object_store.well()
+def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStorage:
+    """A folder of its own in a bucket: of S3, or of the store that a test has as its parameter."""
+    scheme = getattr(request, "param", "s3")
+    request.getfixturevalue({"s3": "object_store", "gs": "google_store"}[scheme])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return S3Storage(f"s3://{BUCKET}/{uuid.uuid4().hex}/out")
+    return open_object_storage(f"{scheme}://{BUCKET}/{uuid.uuid4().hex}/out")
 
 
 @pytest.fixture
-def children(monkeypatch: pytest.MonkeyPatch, storage: S3Storage) -> type[ChildInProcess]:
+def children(monkeypatch: pytest.MonkeyPatch, storage: ObjectStorage) -> type[ChildInProcess]:
     in_process(monkeypatch)
     monkeypatch.setattr(supervise, "Child", ChildWithoutLock)
     return ChildWithoutLock
 
 
-def run(config: Path, storage: S3Storage, *arguments: str) -> int:
+def run(config: Path, storage: ObjectStorage, *arguments: str) -> int:
     return cli.main(["run", str(config), "--set", f"output.path={storage.root}", *arguments])
 
 
-def rows_of(storage: S3Storage) -> list[dict[str, Any]]:
+def rows_of(storage: ObjectStorage) -> list[dict[str, Any]]:
     names = [name for folder in storage.list("predictions") for name in storage.list(folder)]
     rows = [row for name in names for row in pq.read_table(io.BytesIO(storage.read(name))).to_pylist()]
     return sorted(rows, key=lambda row: row["row"])
 
 
 @pytest.mark.usefixtures("children")
+@pytest.mark.parametrize("storage", ["s3", "gs"], indirect=True)
 def test_a_run_its_resumption_and_its_extension(
-    storage: S3Storage, colour_config: Path, picture_folder: Path, capsys: pytest.CaptureFixture[str]
+    storage: ObjectStorage, colour_config: Path, picture_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = [expected_row(n, picture_folder / f"{n:03d}.png", n) for n in range(10)]
     assert run(colour_config, storage) == 0
@@ -100,7 +103,7 @@ def test_a_run_its_resumption_and_its_extension(
 
 
 @pytest.mark.usefixtures("children")
-def test_failed_pictures_are_tried_again(storage: S3Storage, colour_config: Path, picture_folder: Path) -> None:
+def test_failed_pictures_are_tried_again(storage: ObjectStorage, colour_config: Path, picture_folder: Path) -> None:
     (picture_folder / "003.png").write_bytes(b"no picture")
     assert run(colour_config, storage) == 0
     assert [row["row"] for row in rows_of(storage) if row["status"] == "failed"] == [3]
@@ -114,7 +117,7 @@ def test_failed_pictures_are_tried_again(storage: S3Storage, colour_config: Path
 
 
 @pytest.mark.usefixtures("children", "picture_folder")
-def test_a_plan_that_was_never_recorded_is_replaced(storage: S3Storage, colour_config: Path) -> None:
+def test_a_plan_that_was_never_recorded_is_replaced(storage: ObjectStorage, colour_config: Path) -> None:
     for name in ("plan/plan-00000.parquet", "plan/plan-00001.parquet"):
         storage.replace(name, b"an older one")
     assert run(colour_config, storage) == 0
@@ -123,7 +126,7 @@ def test_a_plan_that_was_never_recorded_is_replaced(storage: S3Storage, colour_c
 
 
 def test_a_store_that_fails_is_one_message(
-    storage: S3Storage, object_store: ObjectStore, colour_config: Path, capsys: pytest.CaptureFixture[str]
+    storage: ObjectStorage, object_store: ObjectStore, colour_config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     object_store.refuse = lambda *_: (403, "AccessDenied")
     assert run(colour_config, storage) == 2
@@ -135,7 +138,7 @@ def test_a_store_that_fails_is_one_message(
 
 
 def test_a_run_that_loses_its_lease_ends(
-    storage: S3Storage,
+    storage: ObjectStorage,
     children: type[ChildInProcess],
     colour_config: Path,
     picture_folder: Path,
@@ -160,7 +163,7 @@ def test_a_run_that_loses_its_lease_ends(
     assert storage.exists(lease.NAME)
 
 
-def test_the_command_as_a_process(storage: S3Storage, colour_config: Path, picture_folder: Path) -> None:
+def test_the_command_as_a_process(storage: ObjectStorage, colour_config: Path, picture_folder: Path) -> None:
     command = [sys.executable, "-m", "pipeline.cli", "run", str(colour_config), "--set", f"output.path={storage.root}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"report: {storage.root}/report.json"), done.stderr
@@ -168,7 +171,7 @@ def test_the_command_as_a_process(storage: S3Storage, colour_config: Path, pictu
     assert not storage.exists(lease.NAME)
 
 
-def test_the_parent_imports_neither_beam_nor_tensorflow(storage: S3Storage, colour_config: Path) -> None:
+def test_the_parent_imports_neither_beam_nor_tensorflow(storage: ObjectStorage, colour_config: Path) -> None:
     program = (
         "import sys; from pipeline import cli; cli.main(sys.argv[1:]); "
         "assert 'boto3' in sys.modules; print({'apache_beam', 'tensorflow'} & set(sys.modules))"
@@ -178,7 +181,7 @@ def test_the_parent_imports_neither_beam_nor_tensorflow(storage: S3Storage, colo
     assert done.stdout == "set()\n", done.stderr
 
 
-def test_footers_of_many_parts_are_read_at_once(storage: S3Storage, object_store: ObjectStore) -> None:
+def test_footers_of_many_parts_are_read_at_once(storage: ObjectStorage, object_store: ObjectStore) -> None:
     """One request each, several in flight; what is damaged or gone is told apart."""
     names = [part_name(Shard(0, number, 1)) for number in range(40)]
     for number, name in enumerate(names):

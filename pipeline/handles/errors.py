@@ -25,6 +25,7 @@ def _advice(handle: str) -> str:
     variant = found[1].replace("_", "-")
     return (
         "if the link is dead, make the model from its authors' checkpoint with "
-        f"`hublabel export convmixer --variant {variant} --checkpoint FILE --output DIR` and set model.handle to DIR, "
+        f"`hublabel export convmixer --variant {variant} --checkpoint FILE --output DIR`, set model.handle to DIR "
+        "and image.transpose to false (the module on the Hub sees height and width swapped, the export does not), "
         f"or {LOCAL_COPY}"
     )

@@ -247,8 +247,9 @@ def test_for_convmixer_the_message_names_the_export(hub: HubServer) -> None:
         assert refused(handle) == (
             f"model.handle: {handle} could not be fetched: the server answers 404 Not Found, there is no such file; "
             "if the link is dead, make the model from its authors' checkpoint with "
-            f"`hublabel export convmixer --variant {variant} --checkpoint FILE --output DIR` and set model.handle to "
-            "DIR, or set model.handle to a local copy: a SavedModel directory or a .tar.gz of one"
+            f"`hublabel export convmixer --variant {variant} --checkpoint FILE --output DIR`, set model.handle to DIR "
+            "and image.transpose to false (the module on the Hub sees height and width swapped, the export does not), "
+            "or set model.handle to a local copy: a SavedModel directory or a .tar.gz of one"
         )
 
 

@@ -30,7 +30,7 @@ from transforms.masked_output import mask_output
 from transforms.masking import mask_values
 from transforms.model import ModelError, load_classifier
 from transforms.records import Columns, Shard
-from transforms.storage import open_storage
+from transforms.storage import StorageError, open_storage
 
 
 def main(arguments: list[str]) -> int:
@@ -49,8 +49,9 @@ def main(arguments: list[str]) -> int:
         tell("error", message=str(error), exit_code=error.exit_code)
         return error.exit_code
     except Exception as error:
+        # An error of the disk says all there is to say; of any other the log has more.
+        tell("error", message=root_cause(error), exit_code=1, log=not is_storage_error(error))
         traceback.print_exc()
-        tell("error", message=root_cause(error), exit_code=1)
         return 1
     return 0
 
@@ -102,6 +103,13 @@ def root_cause(error: BaseException) -> str:
     line = lines[-1].strip() if lines else type(error).__name__
     line = re.sub(r"\s*\[while running '.*?'\]$", "", line)
     return re.sub(r"^(?:\w+\.)*(\w+): ", "", line) if re.match(r"^(?:\w+\.)+\w+: ", line) else line
+
+
+def is_storage_error(error: BaseException) -> bool:
+    """Whether a disk or object store is the cause, by the last line of what Beam wraps around a step's error."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    name = f"{StorageError.__module__}.{StorageError.__name__}"
+    return isinstance(error, StorageError) or any(line.startswith(f"{name}: ") for line in lines[-1:])
 
 
 def _end_with_parent() -> None:

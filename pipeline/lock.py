@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +23,10 @@ class OutputBusyError(HublabelError):
     """Another hublabel works on this output."""
 
 
+class OutputGoneError(HublabelError):
+    """The output folder is not there any more."""
+
+
 class Hold(Protocol):
     """A lock while it is held."""
 
@@ -31,7 +35,7 @@ class Hold(Protocol):
         """File descriptors that hold it, for the child to inherit."""
 
     def check(self) -> None:
-        """Raises HublabelError when the lock was lost; locks of local folders cannot be."""
+        """Raises HublabelError when the lock was lost, or the locked folder."""
 
 
 @contextmanager
@@ -47,7 +51,7 @@ def output_lock(root: str, say: Callable[[str], None] = lambda _: None) -> Itera
     """
     if not is_remote(root):
         with folder_lock(root) as descriptor:
-            yield _FolderHold((descriptor,))
+            yield _FolderHold((descriptor,), root)
         return
     from pipeline.lease import Lease, kept
 
@@ -62,9 +66,19 @@ def output_lock(root: str, say: Callable[[str], None] = lambda _: None) -> Itera
 @dataclass(frozen=True)
 class _FolderHold:
     descriptors: tuple[int, ...]
+    root: str
 
     def check(self) -> None:
-        """The system takes no such lock away."""
+        """Whether the locked file is still that of the output: else the folder was moved, deleted or unmounted."""
+        mine = os.fstat(self.descriptors[0])
+        with suppress(OSError):
+            found = os.stat(os.path.join(self.root, NAME))
+            if (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino):
+                return
+        raise OutputGoneError(
+            f"{self.root}: the output is no longer there: it was moved, deleted or unmounted while the run went on; "
+            "bring it back, and run the same command again to go on"
+        )
 
 
 @contextmanager
@@ -81,8 +95,9 @@ def folder_lock(root: str) -> Iterator[int]:
     descriptor = _open(root)
     try:
         _acquire(descriptor, root)
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        with suppress(OSError):  # on a full disk the lock holds all the same, it only does not say who holds it
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
         yield descriptor
     finally:
         os.close(descriptor)

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any
 
 from pipeline.coverage import Coverage
+from pipeline.errors import HublabelError
 from pipeline.progress import LABELLING
 from pipeline.record import RunRecord
 from transforms.masking import mask_values
@@ -56,20 +57,31 @@ def make_report(
 
 
 def _count(storage: Storage, record: RunRecord) -> tuple[Counter[str], Counter[str]]:
-    """Failed images by `stage/type`, labelled images by label (by index where there are no labels)."""
+    """Failed images by `stage/type`, labelled images by label (by index where there are no labels).
+
+    Raises:
+        HublabelError: a part that was there is not there any more.
+    """
     import pyarrow.parquet as pq
 
     errors: Counter[str] = Counter()
     labels: Counter[str] = Counter()
+    rows = 0
     for number in range(len(record.plan.files)):
         for _, name in newest_parts(storage, number).values():
             with storage.open(name) as source, pq.ParquetFile(source) as file:
                 columns = [c for c in ("error_stage", "error_type", "label", "label_index") if c in file.schema.names]
                 table = file.read(columns=columns).to_pydict()
+            rows += len(table["error_stage"])
             for stage, kind in zip(table["error_stage"], table["error_type"], strict=True):
                 if stage is not None:
                     errors[f"{stage}/{kind}"] += 1
             for label, index in zip(table.get("label", ()), table.get("label_index", ()), strict=True):
                 if index is not None:
                     labels[str(index) if label is None else label] += 1
+    if rows != record.plan.rows:
+        raise HublabelError(
+            f"{record.output}: parts have gone while the run went on: {rows:,} of {record.plan.rows:,} rows are there; "
+            "run the same command again"
+        )
     return errors, labels

@@ -193,7 +193,7 @@ def _heed(child: Child, code: int | None, progress: RunProgress) -> None:
             progress.phase(event["name"])
         elif event["event"] == "error":
             message = event["message"]
-            if event["exit_code"] != UsageError.exit_code:
+            if event["exit_code"] != UsageError.exit_code and event.get("log", True):
                 message += f"\nThe end of {LOG}:\n{child.log_tail()}"
             error = UsageError if event["exit_code"] == UsageError.exit_code else HublabelError
             raise error(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import threading
@@ -11,7 +12,10 @@ from transforms.masking import mask_credentials
 
 
 class MaskedStream(io.TextIOBase):
-    """A text stream that hands on whole lines with credentials masked; a line's pieces wait for its end, or a flush."""
+    """A text stream that hands on whole lines with credentials masked; a line's pieces wait for its end, or a flush.
+
+    What the stream cannot take, because its disk is full, is lost: a log is not worth a run.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -23,15 +27,16 @@ class MaskedStream(io.TextIOBase):
             lines, newline, rest = (self._line + text).rpartition("\n")
             self._line = rest
             if newline:
-                self._stream.write(mask_credentials(lines) + newline)
+                with contextlib.suppress(OSError):
+                    self._stream.write(mask_credentials(lines) + newline)
         return len(text)
 
     def flush(self) -> None:
         with self._lock:
-            if self._line:
-                self._stream.write(mask_credentials(self._line))
-                self._line = ""
-            self._stream.flush()
+            line, self._line = self._line, ""
+            with contextlib.suppress(OSError):
+                self._stream.write(mask_credentials(line))
+                self._stream.flush()
 
     def writable(self) -> bool:
         return True

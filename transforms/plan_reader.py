@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from transforms.storage import LocalStorage, ObjectStorage, Storage, is_remote, open_storage
+from transforms.storage import LocalStorage, ObjectStorage, Storage, StorageError, explain, is_remote, open_storage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,14 +39,22 @@ def read_shard(path: str, row_group: int) -> pa.Table:
 
     Raises:
         IndexError: the file has no such row group.
-        OSError: the file cannot be read.
+        StorageError: the file cannot be read, or is damaged.
     """
-    file = _open_file(path)
-    with file.lock:
-        reader = file.reader()
-        if not 0 <= row_group < reader.num_row_groups:
-            raise IndexError(f"{path} has row groups 0 to {reader.num_row_groups - 1}, not {row_group}")
-        return reader.read_row_group(row_group, use_threads=False)
+    import pyarrow as pa
+
+    try:
+        file = _open_file(path)
+        with file.lock:
+            reader = file.reader()
+            if not 0 <= row_group < reader.num_row_groups:
+                raise IndexError(f"{path} has row groups 0 to {reader.num_row_groups - 1}, not {row_group}")
+            return reader.read_row_group(row_group, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join((explain(error) if isinstance(error, OSError) else str(error)).split())
+        raise StorageError(
+            f"{path}: the plan cannot be read ({reason}); restore it from a copy, or begin anew in another output.path"
+        ) from error
 
 
 @dataclass
@@ -63,7 +71,11 @@ class _OpenFile:
 
         if self._reader is None:
             # pre_buffer: the columns of a row group lie side by side and come in one request
-            self._reader = pq.ParquetFile(self.storage.open(self.name), pre_buffer=is_remote(self.storage.root))
+            self._reader = pq.ParquetFile(
+                self.storage.open(self.name),
+                pre_buffer=is_remote(self.storage.root),
+                page_checksum_verification=True,
+            )
         return self._reader
 
 

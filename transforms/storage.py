@@ -16,7 +16,29 @@ EXTRAS = {"s3": "aws", "gs": "gcp"}  # scheme of an object store -> our extra wi
 
 
 class StorageError(OSError):
-    """An object store could not do it; the message names the object and says why. What is stored may be sound."""
+    """A disk or object store could not do it; the message names the object and says why. What is stored is sound."""
+
+
+# What people can do something about; the rest is told in the system's own words.
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.ENOENT: "it is no longer there",
+    errno.ENOTDIR: "a file is in the place of its folder",
+    errno.EIO: "the disk reports an error",
+    errno.ESTALE: "the network file system has lost it",
+}
+
+
+def explain(error: OSError) -> str:
+    """An error of a disk in words, with its path where that is known: `/out/run.log: the disk is full`."""
+    if isinstance(error, StorageError) or error.errno is None:
+        return str(error)
+    reason = _REASONS.get(error.errno) or (error.strerror or str(error)).lower()
+    return f"{error.filename}: {reason}" if error.filename else reason
 
 
 class Storage(Protocol):
@@ -113,6 +135,7 @@ class LocalStorage:
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
+        self._was_there = os.path.isdir(self.root)
 
     def path(self, name: str) -> str:
         """Absolute path of `name`."""
@@ -120,9 +143,23 @@ class LocalStorage:
 
     def prepare(self) -> None:
         os.makedirs(self.root, exist_ok=True)
+        self._was_there = True
+
+    @contextlib.contextmanager
+    def _errors(self, name: str) -> Iterator[None]:
+        """Turns what keeps `name` from being changed into a StorageError, which says what to do."""
+        try:
+            yield
+        except StorageError:
+            raise
+        except OSError as error:
+            told = explain(OSError(error.errno, error.strerror))
+            raise StorageError(
+                f"{self.path(name)}: {told}; what is committed stays: mend it, and run the same command again to go on"
+            ) from error
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
-        with self._written(name, data) as temporary:
+        with self._errors(name), self._written(name, data) as temporary:
             try:
                 os.link(temporary, self.path(name))
             except FileExistsError:
@@ -137,7 +174,7 @@ class LocalStorage:
             return True
 
     def replace(self, name: str, data: bytes) -> None:
-        with self._written(name, data) as temporary:
+        with self._errors(name), self._written(name, data) as temporary:
             os.replace(temporary, self.path(name))
             _sync_folder(os.path.dirname(self.path(name)))
 
@@ -145,7 +182,11 @@ class LocalStorage:
     def _written(self, name: str, data: bytes) -> Iterator[str]:
         """A synced temporary file beside `name`, removed if the body does not use it up."""
         folder, base = os.path.split(self.path(name))
+        if self._was_there and not os.path.isdir(self.root):
+            # Not made anew: it was moved, or its disk is no longer mounted.
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.root)
         os.makedirs(folder, exist_ok=True)
+        self._was_there = True
         temporary = os.path.join(folder, f"{TEMPORARY}{base}-{uuid.uuid4().hex}")
         try:
             with open(temporary, "xb") as file:
@@ -154,7 +195,7 @@ class LocalStorage:
                 os.fsync(file.fileno())
             yield temporary
         finally:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # gone with its folder, or the disk will not have it changed
                 os.unlink(temporary)
 
     def read(self, name: str) -> bytes:
@@ -172,7 +213,7 @@ class LocalStorage:
                 yield f"{folder}/{entry.name}"
 
     def delete(self, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
+        with self._errors(name), contextlib.suppress(FileNotFoundError):
             os.unlink(self.path(name))
 
 

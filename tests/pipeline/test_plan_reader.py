@@ -10,6 +10,7 @@ import pytest
 from pipeline.plan import make_plan
 from transforms import plan_reader
 from transforms.plan_reader import OPEN_FILES, plan_file, read_shard
+from transforms.storage import StorageError
 
 
 def test_threads_read_more_files_than_stay_open(tmp_path: Path) -> None:
@@ -46,5 +47,18 @@ def test_what_is_not_there_is_an_error(tmp_path: Path) -> None:
     for row_group in (1, -1):
         with pytest.raises(IndexError, match=f"has row groups 0 to 0, not {row_group}"):
             read_shard(plan_file(str(tmp_path), 0), row_group)
-    with pytest.raises(FileNotFoundError):
+    gone = f"{tmp_path}/plan/plan-00001.parquet"
+    with pytest.raises(StorageError, match=f"^{gone}: the plan cannot be read \\({gone}: it is no longer there\\)"):
         read_shard(plan_file(str(tmp_path), 1), 0)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+def test_a_damaged_plan_is_never_read_as_other_images(tmp_path: Path, damage: str) -> None:
+    (tmp_path / "list.txt").write_text("/a.jpg\n/b.jpg\n")
+    make_plan(str(tmp_path / "list.txt"), tmp_path, batch_size=1)
+    path = Path(plan_file(str(tmp_path), 0))
+    data = bytearray(path.read_bytes())
+    data[60] ^= 1  # in the first page
+    path.write_bytes(bytes(data) if damage == "flipped" else bytes(data[:-30]))
+    with pytest.raises(StorageError, match="the plan cannot be read .*; restore it from a copy, or begin anew"):
+        read_shard(str(path), 0)

@@ -469,7 +469,8 @@ def test_memory_stays_that_of_a_part(tmp_path: Path) -> None:
         tracemalloc.stop()
         return found
 
-    assert peak(2_560) < 2 * peak(256)
+    peak(64)  # what is imported and cached counts no more
+    assert peak(2_560) - peak(256) < 60 * (2_560 - 256)  # a URI alone takes 90 bytes
 
 
 def test_a_part_encoded_again_verifies(made: MadeOutput) -> None:

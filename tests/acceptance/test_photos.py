@@ -1,0 +1,103 @@
+"""EfficientNet-Lite0 over 200 labelled photos: accuracy, resuming after a kill, and who can read the output."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pipeline.running import fingerprints, parts_of, read_rows
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SAMPLE = CHECKOUT.parent / "shared" / "imagenet_sample"
+ACCURACY = 0.87
+
+
+def command(output: Path, *overrides: str) -> list[str]:
+    sets = [f"input.path={SAMPLE}/images", f"output.path={output}", *overrides]
+    arguments = [argument for pair in sets for argument in ("--set", pair)]
+    return [sys.executable, "-m", "pipeline.cli", "run", "configs/quickstart.yaml", *arguments]
+
+
+def run(output: Path, *overrides: str) -> str:
+    """Standard output of a run that must succeed."""
+    done = subprocess.run(command(output, *overrides), capture_output=True, text=True, cwd=CHECKOUT, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def truth() -> dict[str, int]:
+    """Class of each photo by the name of its file."""
+    with open(SAMPLE / "truth.csv", newline="", encoding="utf-8") as file:
+        return {Path(row["uri"]).name: int(row["label_index"]) for row in csv.DictReader(file)}
+
+
+def check_rows(rows: list[dict[str, Any]]) -> None:
+    """Every photo has exactly one row, and enough of them the right class."""
+    expected = truth()
+    assert len(rows) == len(expected) == 200
+    assert sorted(Path(row["uri"]).name for row in rows) == sorted(expected)
+    assert [row["row"] for row in rows] == list(range(200))
+    assert [row["uri"] for row in rows if row["status"] != "ok"] == []
+    right = sum(row["label_index"] == expected[Path(row["uri"]).name] for row in rows)
+    assert right >= ACCURACY * len(rows), f"{right} of {len(rows)} right"
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of an undisturbed run."""
+    output = tmp_path_factory.mktemp("photos") / "out"
+    assert "200 images: 200 labelled, 0 failed" in run(output)
+    return output
+
+
+def test_every_photo_has_one_row_and_most_are_right(labelled: Path) -> None:
+    check_rows(read_rows(labelled))
+
+
+def test_duckdb_pandas_and_polars_read_the_folder(labelled: Path) -> None:
+    import duckdb
+    import pandas
+    import polars
+
+    folder = labelled / "predictions"
+    expected = [(row["row"], row["label"], row["score"]) for row in read_rows(labelled)]
+    query = f"select row, label, score from read_parquet('{folder}/**/*.parquet') order by row"
+    assert duckdb.sql(query).fetchall() == expected
+    frame = pandas.read_parquet(folder).sort_values("row")
+    assert list(frame[["row", "label", "score"]].itertuples(index=False, name=None)) == expected
+    assert polars.read_parquet(folder).sort("row").select("row", "label", "score").rows() == expected
+    best = duckdb.sql(f"select count(*) from read_parquet('{folder}/**/*.parquet') where top_k[1].label = label")
+    assert best.fetchall() == [(200,)]
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, labelled: Path) -> None:
+    output = tmp_path / "out"
+    small = ["run.shard_size=16", "batch.size=16"]
+    process = subprocess.Popen(
+        command(output, *small), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=CHECKOUT,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while len(parts_of(output)) < 3:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = fingerprints(output)
+    assert 3 <= len(before) < 13
+    said = run(output, *small)  # at once; it waits until the orphaned child has ended
+    assert "200 images: 200 labelled, 0 failed" in said
+    assert before.items() <= fingerprints(output).items()  # the parts of before are untouched
+    check_rows(read_rows(output))
+    labels = [row["label_index"] for row in read_rows(output)]
+    assert labels == [row["label_index"] for row in read_rows(labelled)]
+    assert len(parts_of(output)) == 13

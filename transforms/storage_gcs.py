@@ -40,7 +40,7 @@ ANYTHING = "application/octet-stream"
 _clients_lock = threading.Lock()
 
 
-def _client() -> gcs.Client:
+def client() -> gcs.Client:
     """This process's client: clients may be shared by threads, and not across a fork."""
     with _clients_lock:
         return _make_client(os.getpid(), os.environ.get("STORAGE_EMULATOR_HOST"))
@@ -74,7 +74,7 @@ class GoogleStorage:
         return f"{self._prefix}/{name}".lstrip("/")
 
     def _blob(self, name: str, tag: str | None = None) -> gcs.Blob:
-        return _client().bucket(self._bucket).blob(self._key(name), generation=None if tag is None else int(tag))
+        return client().bucket(self._bucket).blob(self._key(name), generation=None if tag is None else int(tag))
 
     @contextlib.contextmanager
     def _errors(self, name: str) -> Iterator[None]:
@@ -89,7 +89,7 @@ class GoogleStorage:
     def prepare(self) -> None:
         """See that the bucket is there. Raises FileNotFoundError or StorageError."""
         with self._errors(""):  # by listing, which runs need: asking for the bucket takes a permission they do not
-            list(_client().list_blobs(self._bucket, prefix=self._key(""), max_results=1, timeout=TIMEOUT))
+            list(client().list_blobs(self._bucket, prefix=self._key(""), max_results=1, timeout=TIMEOUT))
 
     # Writing.
 
@@ -189,7 +189,7 @@ class GoogleStorage:
     def list(self, folder: str) -> Iterator[str]:
         start = self._key(f"{folder}/")
         with self._errors(folder):
-            entries: Any = _client().list_blobs(self._bucket, prefix=start, delimiter="/", timeout=TIMEOUT)
+            entries: Any = client().list_blobs(self._bucket, prefix=start, delimiter="/", timeout=TIMEOUT)
             for blob in entries:
                 if blob.name != start:  # the marker that consoles make for an empty folder
                     yield f"{folder}/{blob.name.removeprefix(start)}"

@@ -33,7 +33,7 @@ CONFIG = Config(
 _clients_lock = threading.Lock()
 
 
-def _client() -> Any:
+def client() -> Any:
     """This process's client: clients may be shared by threads, and not across a fork."""
     with _clients_lock:
         return _make_client(os.getpid(), os.environ.get("AWS_ENDPOINT_URL_S3"), os.environ.get("AWS_ENDPOINT_URL"))
@@ -80,7 +80,7 @@ class S3Storage:
     def prepare(self) -> None:
         """See that the bucket is there. Raises FileNotFoundError or StorageError."""
         try:
-            _client().head_bucket(Bucket=self._bucket)
+            client().head_bucket(Bucket=self._bucket)
         except ClientError as error:
             if _status(error) == 404:
                 raise FileNotFoundError(f"s3://{self._bucket}: there is no such bucket") from None
@@ -110,7 +110,7 @@ class S3Storage:
         repeated = 0
         while True:
             try:
-                return _client().put_object(**self._at(name), Body=data, **conditions)["ETag"]
+                return client().put_object(**self._at(name), Body=data, **conditions)["ETag"]
             except ClientError as error:
                 error.response["ResponseMetadata"]["RetryAttempts"] = repeated + _retries(error)
                 if _status(error) != 409 or repeated == ATTEMPTS - 1:
@@ -140,19 +140,19 @@ class S3Storage:
     def upload(self, name: str, path: str) -> None:
         at = self._at(name)
         with self._errors(name):
-            _client().upload_file(path, at["Bucket"], at["Key"])
+            client().upload_file(path, at["Bucket"], at["Key"])
 
     def delete(self, name: str) -> None:
         with self._errors(name):
-            _client().delete_object(**self._at(name))
+            client().delete_object(**self._at(name))
 
     def delete_if(self, name: str, tag: str) -> None:
         with self._errors(name):
             try:
-                _client().delete_object(**self._at(name), IfMatch=tag)
+                client().delete_object(**self._at(name), IfMatch=tag)
             except ClientError as error:
                 if _status(error) == 501:
-                    _client().delete_object(**self._at(name))
+                    client().delete_object(**self._at(name))
                 elif _status(error) not in (404, 412):
                     raise
 
@@ -170,7 +170,7 @@ class S3Storage:
 
     def tag(self, name: str) -> str:
         with self._errors(name):
-            return _client().head_object(**self._at(name))["ETag"]
+            return client().head_object(**self._at(name))["ETag"]
 
     def exists(self, name: str) -> bool:
         try:
@@ -182,7 +182,7 @@ class S3Storage:
     def list(self, folder: str) -> Iterator[str]:
         start = self._at(f"{folder}/")
         with self._errors(folder):
-            pages = _client().get_paginator("list_objects_v2").paginate(
+            pages = client().get_paginator("list_objects_v2").paginate(
                 Bucket=start["Bucket"], Prefix=start["Key"], Delimiter="/", PaginationConfig={"PageSize": PAGE}
             )  # fmt: skip
             for page in pages:
@@ -196,7 +196,7 @@ class S3Storage:
         """A body, read whole, and its response: the client repeats requests, and not bodies that break off."""
         with self._errors(name):
             for repeated in range(ATTEMPTS):
-                response = _client().get_object(**self._at(name), **options)
+                response = client().get_object(**self._at(name), **options)
                 try:
                     return response["Body"].read(), response
                 except BotoCoreError:

@@ -178,9 +178,8 @@ def _load(spec: ModelSpec) -> Any:
 
 
 def _freeze(spec: ModelSpec, function: Any, batch_size: int) -> Any:
-    """A function of an ndarray [batch_size, H, W, 3] to a dict of arrays, with the variables as constants."""
+    """A function of an ndarray [batch_size, H, W, 3] to a dict of arrays."""
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     shape = (batch_size, *spec.image_shape)
 
@@ -190,22 +189,42 @@ def _freeze(spec: ModelSpec, function: Any, batch_size: int) -> Any:
         return _choose_outputs(function(images), spec)
 
     try:
-        frozen = convert_variables_to_constants_v2(serve.get_concrete_function())
+        traced = serve.get_concrete_function()
+        fixed = _with_constants(traced, spec) if _gains_by_constants(traced) else traced
     except ModelError:
         raise
     except (TypeError, ValueError, tf.errors.OpError) as error:
         raise ModelError(f"the model does not take {spec.dtype} {list(shape)}: {_first_line(error)}") from error
-    names = sorted(kind for kind, _ in spec.outputs)  # a function's dict comes out flattened in this order
 
     def call(images: np.ndarray) -> dict[str, np.ndarray]:
         try:
-            tensor = _tensor(images)
-            return {name: output.numpy() for name, output in zip(names, frozen(tensor), strict=True)}
+            return {name: output.numpy() for name, output in fixed(_tensor(images)).items()}
         except tf.errors.OpError as error:
             exhausted = isinstance(error, tf.errors.ResourceExhaustedError)
             raise ModelCallError(f"{type(error).__name__}: {_reason(error)}", exhausted) from error
 
     return call
+
+
+def _gains_by_constants(traced: Any) -> bool:
+    """Whether batch normalization is spelled out in the graph, over variables.
+
+    Then TensorFlow folds it into the convolutions once the variables are constants: 8 % faster. Without it constants
+    gain nothing, and making them takes a second and half a gigabyte for a model of 19 MB (TensorFlow 2.16).
+    """
+    if not traced.captured_inputs:
+        return False
+    graph = traced.graph.as_graph_def()
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    return any(node.op == "Rsqrt" for node in nodes)
+
+
+def _with_constants(traced: Any, spec: ModelSpec) -> Any:
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    frozen = convert_variables_to_constants_v2(traced)
+    names = sorted(kind for kind, _ in spec.outputs)  # a function's dict comes out flattened in this order
+    return lambda images: dict(zip(names, frozen(images), strict=True))
 
 
 def _tensor(images: np.ndarray) -> Any:
@@ -318,5 +337,5 @@ def _first_line(error: BaseException) -> str:
 
 def _reason(error: BaseException) -> str:
     """What an operation says: TensorFlow puts it between a page of stack traces and the operation's name."""
-    lines = [line.strip() for line in str(error).partition("[[{{node")[0].splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error).partition("[[{{")[0].splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

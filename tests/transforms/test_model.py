@@ -325,6 +325,32 @@ def test_a_model_of_one_batch_size_gets_whole_batches(tmp_path: Path, monkeypatc
         classifier(fixed, batch_size=20)
 
 
+@pytest.mark.parametrize("spelled_out", [True, False])
+def test_variables_and_their_constants_say_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelled_out: bool
+) -> None:
+    import tensorflow as tf
+
+    class Normalizing(tf.Module):
+        def __init__(self) -> None:
+            self.mean, self.variance = tf.Variable([1.0, 2.0, 3.0]), tf.Variable([4.0, 4.0, 4.0])
+            self.gain = tf.Variable([2.0, 4.0, 6.0])
+
+        @tf.function(input_signature=[image_spec()])
+        def serve(self, input: Any) -> dict[str, Any]:
+            if spelled_out:
+                return {"output": tf.nn.batch_normalization(means(input), self.mean, self.variance, 0, self.gain, 0.0)}
+            return {"output": (means(input) - self.mean) * self.gain / 2}
+
+    made, real = [], model_module._with_constants
+    monkeypatch.setattr(model_module, "_with_constants", lambda *given: made.append(1) or real(*given))
+    module = Normalizing()
+    tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.serve})
+    found = classifier(tmp_path)(images_of(1, 2, 3, 5))["logits"]
+    assert found.tolist() == [[0.0, 0.0, 0.0], [1.0, 4.0, 9.0], [2.0, 8.0, 18.0], [4.0, 16.0, 36.0]]
+    assert len(made) == spelled_out
+
+
 def test_images_are_left_as_they_are(tmp_path: Path) -> None:
     """Read where they lie, and a first layer that could work in place does not."""
     import tensorflow as tf

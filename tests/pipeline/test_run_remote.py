@@ -98,6 +98,10 @@ def test_a_run_its_resumption_and_its_extension(
     assert rows_of(storage) == [*expected, expected_row(10, picture_folder / "010.png", 10)]
     assert sorted(storage.list("plan")) == ["plan/plan-00000.parquet", "plan/plan-00001.parquet"]
 
+    assert cli.main(["verify", storage.root]) == 0
+    storage.delete(PARTS[2])
+    assert cli.main(["verify", storage.root]) == 1
+    capsys.readouterr()
     assert cli.main(["show", storage.root, "--rows", "1"]) == 0
     assert "000.png  red" in capsys.readouterr().out
 

@@ -60,10 +60,13 @@ def connect_to(
         make: makes a socket of a family, type and protocol.
 
     Raises:
-        ImageError: `forbidden_address`: none of the addresses is public.
+        ImageError: `forbidden_address`: none of the addresses is public; `bad_uri`.
         OSError: none answers; `socket.gaierror` when the name cannot be resolved.
     """
-    found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except UnicodeError:  # of the codec for international names
+        raise ImageError("read", "bad_uri", "not a valid URL: no host can have such a name") from None
     allowed = [entry for entry in found if allow_private or is_public(str(entry[4][0]))]
     if not allowed:
         raise ImageError(

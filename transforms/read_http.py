@@ -144,6 +144,8 @@ class _Fetch:
                 decode_content=False,
                 timeout=Timeout(min(settings.connect_timeout, left), min(settings.read_timeout, left)),
             )
+        except exceptions.NewConnectionError as error:
+            raise _connection_failure(error) from None
         except exceptions.ConnectTimeoutError:
             limit = settings.connect_timeout
             raise _TryAgainError(ImageError("read", "timeout", f"no connection within {limit:g} seconds")) from None
@@ -184,7 +186,7 @@ class _Fetch:
             raise too_large(declared, self._max_bytes)
         body = bytearray()
         try:
-            while block := response.read(BLOCK):
+            while block := response.read1(BLOCK):
                 body += block
                 if len(body) > self._max_bytes:
                     raise _endless(self._max_bytes)

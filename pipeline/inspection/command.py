@@ -166,5 +166,5 @@ def _conclusion(inspection: Inspection) -> list[str]:
         "",
         "A config to begin with:",
         "",
-        config,
+        config.rstrip(),
     ]

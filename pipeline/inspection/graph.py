@@ -24,7 +24,7 @@ def freeze(call: Any, inputs: Sequence[Any]) -> Any:
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    function = tf.function(call, input_signature=list(inputs))
+    function = tf.function(call, input_signature=list(inputs), autograph=False)
     return convert_variables_to_constants_v2(function.get_concrete_function())
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from transforms.preprocessing import Preprocessing
 
-LOGITS, PROBABILITIES, FEATURES, MAPS = "logits", "probabilities", "features", "feature maps"
+LOGITS, PROBABILITIES, FEATURES, MAPS, BROKEN = "logits", "probabilities", "features", "feature maps", "not finite"
 POOLS = {"Mean", "Max", "Sum", "AvgPool", "MaxPool"}
 ACTIVATIONS = {"Relu", "Relu6", "Elu", "Selu", "LeakyRelu", "Tanh", "Softplus", "Erf"}
 HINTS = {FEATURES: ("feature", "embed", "pool", "hidden", "bottleneck"), LOGITS: ("logit", "predict", "class")}
@@ -21,10 +21,10 @@ class Judgement:
     """What an output is and why, for one output `[B, length]`.
 
     Attributes:
-        kind: `logits`, `probabilities`, `features` or `feature maps`.
+        kind: `logits`, `probabilities`, `features`, `feature maps` or `not finite`.
         why: for people.
         length: classes or features of an image.
-        background: whether class 0 seems to be one before ImageNet's 1000.
+        minimum, maximum: over all pictures.
     """
 
     kind: str
@@ -79,7 +79,7 @@ def judge(name: str, values: np.ndarray, operation: str | None, spatial: bool = 
 
 def _kind(name: str, values: np.ndarray, operation: str | None) -> tuple[str, str]:
     if not np.isfinite(values).all():
-        return FEATURES, "NaN or infinite for some of the pictures"
+        return BROKEN, "NaN or infinite for some of the pictures"
     low, high, sums = values.min(), values.max(), values.sum(axis=1)
     by = f" by {operation}" if operation else ""
     if low >= 0 and high <= 1 + 1e-4:

@@ -111,6 +111,7 @@ class Night:
         self._environment = self.witness.environment()
         self._identities: dict[str, tuple[int, int, int]] = {}
         self._killed_children: set[int] = set()
+        self._kills = 0
         self._shards = -(-len(uris) // SHARD_SIZE)
         write_config(self._config, uris, model, self.output, BATCH_SIZE, SHARD_SIZE)
 
@@ -156,6 +157,7 @@ class Night:
                     schedule[0] = replace(kill, moment="starting")
                 return parent.poll()
             schedule.pop(0)
+            self._kills += 1
             self.verdict.delivered[kill.kind] += 1
             code = self._deliver(kill, parent, child)
             if kill.kind != "child":
@@ -233,7 +235,7 @@ class Night:
         """Compare the finished output with an undisturbed one."""
         rows = checks.read_rows(self.output)
         openings = self.witness.openings()
-        again, too_many = checks.recomputed(openings, len(self.uris), SHARD_SIZE)
+        again, too_many = checks.recomputed(openings, len(self.uris), self._kills, SHARD_SIZE)
         self.verdict.nights += 1
         self.verdict.rows += len(rows)
         self.verdict.recomputed += again
@@ -242,7 +244,13 @@ class Night:
             *checks.compare_trees(self.output, reference.output),
             *checks.read_again(openings, checks.read_parts(self.output)),
             *too_many,
+            *self._verify(),
         ]
+
+    def _verify(self) -> list[str]:
+        command = [sys.executable, "-m", "pipeline.cli", "verify", str(self.output)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+        return [f"hublabel verify: {done.stdout}{done.stderr}"] if done.returncode else []
 
 
 def _below(parent: psutil.Popen) -> list[psutil.Process]:

@@ -112,10 +112,8 @@ def read_again(openings: Iterable[Opening], parts: Iterable[Part]) -> list[str]:
     return [f"{one.path}: opened {one.time - last.get(one.path, 0.0):.3f} s after its commit" for one in late]
 
 
-def recomputed(openings: Sequence[Opening], rows: int, shard_size: int) -> tuple[int, list[str]]:
+def recomputed(openings: Sequence[Opening], rows: int, kills: int, shard_size: int) -> tuple[int, list[str]]:
     """Images that were read more than once for one row, and whether they are more than the shards in flight."""
-    again = len(openings) - rows
-    sessions = len({opening.process for opening in openings})
-    most = max(0, sessions - 1) * IN_FLIGHT * shard_size
+    again, most = len(openings) - rows, kills * IN_FLIGHT * shard_size
     problem = f"{again} images were computed again, and no more than {most} were in flight"
     return again, [problem] if again > most else []

@@ -237,6 +237,7 @@ def _finish(storage: Storage, outcome: Outcome) -> None:
     from transforms.attempts import remove_marks
     from transforms.parts import remove_superseded_parts, remove_temporary
 
+    remove_temporary(storage)
     for number in range(len(outcome.record.plan.files)):
         remove_temporary(storage, number)
         remove_superseded_parts(storage, number)

@@ -196,9 +196,14 @@ def remove_superseded_parts(storage: Storage, file: int) -> None:
             storage.delete(name)
 
 
-def remove_temporary(storage: Storage, file: int) -> None:
-    """Remove what killed attempts have left in the folder of plan file number `file`; nobody may be writing there."""
-    for name in list(storage.list(f"{FOLDER}/{file:05d}")):
+def remove_temporary(storage: Storage, file: int | None = None) -> None:
+    """Remove what killed attempts have left; nobody may be writing there.
+
+    Args:
+        storage: the output.
+        file: number of the plan file in whose folder; None for the top of the output, where records and reports are.
+    """
+    for name in list(storage.list("." if file is None else f"{FOLDER}/{file:05d}")):
         if name.rpartition("/")[2].startswith(TEMPORARY):
             storage.delete(name)
 

@@ -14,6 +14,7 @@ from benchmarks.witness import Opening
 from tests.pipeline.running import Hublabel, in_process, read_rows
 
 
+@pytest.mark.timeout(900)  # each kill costs a start of TensorFlow
 def test_ten_kills_leave_exactly_one_row_for_each_input(tmp_path: Path) -> None:
     verdict = chaos(tmp_path, kills=10, seed=1)
     assert verdict.problems == []
@@ -83,6 +84,26 @@ def test_what_is_left_behind_is_noticed(two_outputs: tuple[Path, Path]) -> None:
     assert checks.compare_trees(copy, output) == ["predictions/00000/.tmp-part: left behind", "_SUCCESS: missing"]
 
 
+def test_the_next_run_removes_what_killed_ones_have_left(
+    two_outputs: tuple[Path, Path], colour_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, copy = two_outputs
+    names = (
+        ".tmp-report.json-1",
+        ".tmp-run.yaml-2",
+        "predictions/00000/.tmp-part-00000.parquet-3",
+        "attempts/00000/.tmp-4",
+    )
+    (output / "attempts" / "00000").mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (output / name).write_bytes(b"half a")
+    (output / "_SUCCESS").unlink()
+    Hublabel(colour_config, output, capsys).labelled()
+    left = checks.compare_trees(output, copy)
+    assert [name for name in left if not name.startswith("attempts")] == []
+    assert list(output.rglob(".tmp-*")) == []
+
+
 def test_a_touched_part_is_noticed(two_outputs: tuple[Path, Path]) -> None:
     output, _ = two_outputs
     before = checks.part_identities(output)
@@ -107,8 +128,8 @@ def test_work_done_twice_is_noticed() -> None:
         "a: opened 50.500 s after its commit",
         "b: opened 0.250 s after its commit",
     ]
-    assert checks.recomputed([*openings, *late], rows=4, shard_size=2) == (2, [])
-    assert checks.recomputed([*openings, *late], rows=1, shard_size=2) == (
+    assert checks.recomputed([*openings, *late], rows=4, kills=1, shard_size=2) == (2, [])
+    assert checks.recomputed([*openings, *late], rows=1, kills=1, shard_size=2) == (
         5,
         ["5 images were computed again, and no more than 4 were in flight"],
     )

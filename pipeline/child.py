@@ -49,9 +49,10 @@ def main(arguments: list[str]) -> int:
         tell("error", message=str(error), exit_code=error.exit_code)
         return error.exit_code
     except Exception as error:
-        # An error of the disk says all there is to say; of any other the log has more.
-        tell("error", message=root_cause(error), exit_code=1, log=not is_storage_error(error))
-        traceback.print_exc()
+        disk = is_storage_error(error)  # which says all there is to say; of any other error the log has more
+        tell("error", message=root_cause(error), exit_code=1, log=not disk)
+        if not disk:
+            traceback.print_exc()
         return 1
     return 0
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import HublabelError, UsageError
 from pipeline.inputs import TAKES, Input, find_inputs, read_input
 from transforms.plan_reader import plan_file
+from transforms.storage import explain
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -169,7 +170,7 @@ def write_plan(
         _fsync(folder)
         _fsync(root)
     except OSError as error:
-        raise HublabelError(f"output.path: the plan cannot be written to {str(folder)!r}: {error}") from error
+        raise HublabelError(f"output.path: the plan cannot be written to {str(folder)!r}: {explain(error)}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     shards = sum(file.shards for file in files)

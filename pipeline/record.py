@@ -23,7 +23,10 @@ NAME = "run.yaml"
 FORMAT = 1
 
 # What may change between a run and its resumption; all else decides rows or labels.
-FREE = ("batch.", "runner.", "run.", "output.path", "model.handle", "model.sha256", "model.labels")
+FREE = (
+    "batch.", "runner.", "run.", "output.path", "model.handle", "model.sha256", "model.labels",
+    "input.http.", "input.user_agent", "input.allow_private_hosts",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,8 @@ def load_record(storage: Storage, output: str) -> RunRecord | None:
         fingerprint = values.pop("fingerprint")
         record = RunRecord(**{**values, "plan": Plan.from_dict(values["plan"]), "output": output})
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
-        raise UsageError(f"{place}: damaged ({error}); restore it, or choose another output.path") from None
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{place}: damaged ({reason}); restore it, or choose another output.path") from None
     if record.fingerprint != fingerprint:
         raise UsageError(f"{place}: damaged (it was edited); restore it, or choose another output.path")
     return record

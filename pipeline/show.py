@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.console import plain_console
-from pipeline.errors import UsageError
+from pipeline.errors import HublabelError, UsageError
 from transforms.masking import strip_uri
 from transforms.storage import open_storage
 
@@ -121,6 +121,9 @@ def _print_jsonl(reader: pa.RecordBatchReader) -> None:
 
 def print_failures(console: Console, output: str) -> None:
     """Failed images by reason, as the report of a finished run counts them."""
-    report = json.loads(open_storage(output).read("report.json"))
+    try:
+        report = json.loads(open_storage(output).read("report.json"))
+    except ValueError:
+        raise HublabelError(f"{output}/report.json: damaged; delete it, and run the same command again") from None
     for reason, count in report["errors"].items():
         console.print(f"  {count:,} {reason}")

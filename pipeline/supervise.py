@@ -174,8 +174,8 @@ def _watch(config: RunConfig, child: Child, coverage: Coverage, progress: RunPro
     next_listing = 0.0
     while True:
         code = child.poll()
+        signals.check()  # first: when the output has gone, the child only knows of a file that it misses
         _heed(child, code, progress)
-        signals.check()
         if code is not None:
             return code
         if time.monotonic() >= next_listing:

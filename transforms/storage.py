@@ -135,7 +135,7 @@ class LocalStorage:
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
-        self._was_there = os.path.isdir(self.root)
+        self._disk = self._found_disk()
 
     def path(self, name: str) -> str:
         """Absolute path of `name`."""
@@ -143,7 +143,13 @@ class LocalStorage:
 
     def prepare(self) -> None:
         os.makedirs(self.root, exist_ok=True)
-        self._was_there = True
+        self._disk = self._found_disk()
+
+    def _found_disk(self) -> int | None:
+        """The device that the folder is on; None when there is no folder."""
+        with contextlib.suppress(OSError):
+            return os.stat(self.root).st_dev
+        return None
 
     @contextlib.contextmanager
     def _errors(self, name: str) -> Iterator[None]:
@@ -182,11 +188,11 @@ class LocalStorage:
     def _written(self, name: str, data: bytes) -> Iterator[str]:
         """A synced temporary file beside `name`, removed if the body does not use it up."""
         folder, base = os.path.split(self.path(name))
-        if self._was_there and not os.path.isdir(self.root):
-            # Not made anew: it was moved, or its disk is no longer mounted.
+        if self._disk is not None and self._disk != self._found_disk():
+            # Not made anew: it was moved, or its disk is no longer mounted and this would fill the one below it.
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.root)
         os.makedirs(folder, exist_ok=True)
-        self._was_there = True
+        self._disk = self._found_disk()
         temporary = os.path.join(folder, f"{TEMPORARY}{base}-{uuid.uuid4().hex}")
         try:
             with open(temporary, "xb") as file:

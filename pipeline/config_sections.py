@@ -59,6 +59,31 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
+class HttpSection(Section):
+    connect_timeout: float = key(
+        10.0, "a number of seconds from 0.1 to 3600", "For a connection to a server.", ge=0.1, le=3600
+    )
+    read_timeout: float = key(
+        30.0, "a number of seconds from 0.1 to 3600", "For the next piece of a server's answer.", ge=0.1, le=3600
+    )
+    retries: int = key(
+        4,
+        "a whole number from 0 to 100",
+        "Further attempts, after growing pauses or when `Retry-After` says, where another may help: "
+        "429, 5xx, time-outs, broken connections. All within `run.timeout.read`.",
+        ge=0,
+        le=100,
+    )
+    max_redirects: int = key(10, "a whole number from 0 to 100", "So many redirects are followed.", ge=0, le=100)
+    per_host: int = key(
+        16,
+        "a whole number from 1 to 1024",
+        "Requests to one host at a time, from each worker process.",
+        ge=1,
+        le=1024,
+    )
+
+
 class InputSection(Section):
     path: Text | Annotated[Texts, Field(min_length=1)] = key(
         ...,
@@ -73,6 +98,17 @@ class InputSection(Section):
         "Input columns carried to the output.",
     )
     limit: int | None = key(None, "a whole number from 1, or null for all", "Only the first so many images.", ge=1)
+    allow_private_hosts: bool = key(
+        False,
+        "true or false",
+        "Read http(s):// from private, loopback and link-local addresses too. Only for lists that you trust.",
+    )
+    user_agent: Annotated[str, Field(pattern=r"^[!-~]([ -~]*[!-~])?$")] = key(
+        "hublabel",
+        "printable ASCII, with no space at either end",
+        "What servers behind http(s):// are told about who asks: name your project and how to reach you.",
+    )
+    http: HttpSection = HttpSection()
 
     @field_validator("columns")
     @classmethod
@@ -232,6 +268,17 @@ class ImageSection(Section):
         "A picture with more pixels, by its header, is a failed row.",
         ge=1,
         le=2**31 - 1,
+    )
+    allow_truncated: bool = key(
+        False,
+        "true or false",
+        "Label pictures whose file ends too early by what is there of them, instead of failing the row.",
+    )
+    decoder: Literal["auto", "tensorflow-io"] = key(
+        "auto",
+        "one of auto, tensorflow-io",
+        "`tensorflow-io`: TensorFlow's and tensorflow-io's decoders wherever they know the format. "
+        "Only for pictures that you trust.",
     )
 
 

@@ -9,6 +9,7 @@ import apache_beam as beam
 
 from pipeline.config import RunConfig
 from pipeline.config_sections import RunSection
+from pipeline.reading import reader
 from pipeline.record import RunRecord
 from transforms.ahead import Timeouts
 from transforms.classify import ClassifyImages
@@ -42,13 +43,14 @@ def label(
     """
     register_coders()
     output, spec, model = record.output, config.preprocessing(), model_spec(config, record.model)
-    isolated = IsolatedWork(spec, model, config.model.activation, columns)
+    read = reader(config)
+    isolated = IsolatedWork(spec, model, config.model.activation, columns, read)
     return (
         root
         | "Shards" >> beam.Create(list(shards))
         # Spreads the shards over the workers; everything after it is one fused stage, and pixels never leave it.
         | "Spread" >> beam.Reshuffle()
-        | "DecodeImages" >> DecodeImages(output, spec, config.batch.size, isolated=isolated, **reading(config.run))
+        | "DecodeImages" >> DecodeImages(output, spec, config.batch.size, read, isolated=isolated, **reading(config.run))
         | "ClassifyImages" >> ClassifyImages(model, config.model.activation, columns)
         | "WriteShards"
         >> WriteShards(

@@ -9,6 +9,8 @@ from rich.console import Console
 
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
+from pipeline.plan import Plan
+from pipeline.reading import check_readable
 from pipeline.record import RunRecord, differences, load_record, make_pins, recorded, save_record
 from pipeline.resolve import resolve_model
 from pipeline.signals import Signals
@@ -72,12 +74,23 @@ def _planned(
             shard_size=config.run.shard_size,
             progress=lambda rows: signals.check(),  # noqa: ARG005
         )
+        _check_readable(config, folder, plan)
     signals.check()
     left_out = "".join(f", {count:,} left out ({reason.replace('_', ' ')})" for reason, count in plan.left_out.items())
     console.print(f"{plan.rows:,} images in {plan.shards:,} shards{left_out}")
     record = RunRecord(storage.root, recorded(config), model, pins, plan, versions())
     save_record(storage, record)
     return record
+
+
+def _check_readable(config: RunConfig, folder: str, plan: Plan) -> None:
+    """See that what this machine is to read itself, it can: by the first shard of each plan file."""
+    if config.runner.name != "DirectRunner":
+        return
+    from transforms.plan_reader import plan_file, read_shard
+
+    for number in range(len(plan.files)):
+        check_readable(read_shard(plan_file(folder, number), 0)["uri"].to_pylist())
 
 
 def _extended(record: RunRecord, config: RunConfig, storage: Storage, console: Console, signals: Signals) -> RunRecord:

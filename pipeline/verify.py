@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config import config_from_resolved
 from pipeline.console import plain_console
 from pipeline.errors import HublabelError, UsageError
+from pipeline.reading import reader
 from pipeline.record import NAME, RunRecord, load_record
 from pipeline.verify_images import Sample
 from pipeline.verify_parts import Counts, Expected, part_problems, read_part
@@ -74,7 +76,8 @@ def verify_command(output: str, images: int, seed: int) -> int:
         raise HublabelError(f"{output}: no run here (no {NAME})")
     with Progress(console=plain_console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("verifying", total=record.plan.rows)
-        checks = verify(storage, record, images, seed, advance=lambda rows: progress.advance(task, rows))
+        read = reader(config_from_resolved(record.config, f"{output}/{NAME}")) if images else read_bytes
+        checks = verify(storage, record, images, seed, read, lambda rows: progress.advance(task, rows))
     console, table = plain_console(), Table(box=None, pad_edge=False)
     for heading in ("checked", "", "result"):
         table.add_column(heading)

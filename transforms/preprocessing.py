@@ -26,6 +26,8 @@ class Preprocessing:
         background: RGB, 0 to 255, under pictures with transparency.
         max_bytes: a larger file is a failed row (bytes).
         max_pixels: a picture with more pixels, as its header says, is a failed row.
+        allow_truncated: decode what there is of a file that ends too early, instead of failing the row.
+        decoder: `auto`, or `tensorflow-io`: TensorFlow's and tensorflow-io's decoders wherever they know the format.
     """
 
     height: int = 224
@@ -44,6 +46,8 @@ class Preprocessing:
     background: tuple[int, int, int] = (255, 255, 255)
     max_bytes: int = 64 * 1024 * 1024
     max_pixels: int = 100_000_000
+    allow_truncated: bool = False
+    decoder: str = "auto"
 
     @property
     def model_shape(self) -> tuple[int, int, int]:

@@ -33,7 +33,21 @@ def config_file(tmp_path: Path) -> Path:
 
 def test_defaults(config_file: Path) -> None:
     assert load_config(config_file).resolved() == {
-        "input": {"path": "photos", "uri_column": "uri", "columns": [], "limit": None},
+        "input": {
+            "path": "photos",
+            "uri_column": "uri",
+            "columns": [],
+            "limit": None,
+            "allow_private_hosts": False,
+            "user_agent": "hublabel",
+            "http": {
+                "connect_timeout": 10.0,
+                "read_timeout": 30.0,
+                "retries": 4,
+                "max_redirects": 10,
+                "per_host": 16,
+            },
+        },
         "model": {
             "handle": "models/m",
             "sha256": None,
@@ -60,6 +74,8 @@ def test_defaults(config_file: Path) -> None:
             "background": [255, 255, 255],
             "max_bytes": 67108864,
             "max_pixels": 100000000,
+            "allow_truncated": False,
+            "decoder": "auto",
         },
         "batch": {"size": 32},
         "output": {"path": "out", "top_k": 5, "logits": False, "embedding": False, "uri": "as_given"},
@@ -95,6 +111,8 @@ def test_preprocessing_takes_every_value(config_file: Path) -> None:
         background=(1, 2, 3),
         max_bytes=10,
         max_pixels=20,
+        allow_truncated=True,
+        decoder="tensorflow-io",
     )
     values = dataclasses.asdict(wanted)
     values["size"] = [values.pop("height"), values.pop("width")]

@@ -45,6 +45,8 @@ OUTPUTS = "a mapping from logits, probabilities or embedding (one or more) to th
 TRIPLE = "a list of three numbers, red, green, blue, from"
 LABELS = "the path of a local text file with one label a line, or null"
 COLUMNS = "a list of names of input columns, each once, none of them a column of the output"
+AGENT = "printable ASCII, with no space at either end"
+HTTP = "a mapping with the keys connect_timeout, read_timeout, retries, max_redirects, per_host"
 OPTIONS = "a mapping from names of Beam pipeline options to a value or a list of values"
 RUNNERS = "DirectRunner (FlinkRunner, DataflowRunner, PortableRunner, PrismRunner come in a later version)"
 VALUES = [
@@ -58,6 +60,10 @@ VALUES = [
     ("input", "limit", "0", "0", "a whole number from 1, or null for all"),
     ("input", "limit", "1.5", "1.5", "a whole number from 1, or null for all"),
     ("input", "limit", "true", "true", "a whole number from 1, or null for all"),
+    ("input", "allow_private_hosts", "1", "1", "true or false"),
+    ("input", "user_agent", "café", "'café'", AGENT),
+    ("input", "user_agent", '"a\\r\\nCookie: b"', "'a\\r\\nCookie: b'", AGENT),
+    ("input", "http", "3", "3", HTTP),
     (
         "model",
         "handle",
@@ -105,6 +111,8 @@ VALUES = [
     ("image", "background", "[0, 0, 256]", "[0, 0, 256]", "[red, green, blue], three whole numbers from 0 to 255"),
     ("image", "max_bytes", "0", "0", MAX_INT),
     ("image", "max_pixels", "1e8", "100000000.0", MAX_INT),
+    ("image", "allow_truncated", "yes", "'yes'", "true or false"),
+    ("image", "decoder", "tensorflow", "'tensorflow'", "one of auto, tensorflow-io"),
     ("batch", "size", "0", "0", "a whole number from 1 to 4096"),
     ("batch", "size", "4097", "4097", "a whole number from 1 to 4096"),
     ("output", "path", "https://x/y", "'https://x/y'", "the path or URI of a directory that can be written to"),

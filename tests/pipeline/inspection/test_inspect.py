@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from pipeline import cli
@@ -15,6 +14,7 @@ from pipeline.inspection.command import Inspection, inspect
 from pipeline.models.convmixer import Architecture, export_convmixer
 from tests.pipeline.inspection.modules import SIZE, Network, images
 from tests.pipeline.models.published_module import random_arrays, save_published_module
+from tests.pipeline.models.torch_files import save_safetensors
 
 LABELS = Path(__file__).parents[3] / "configs" / "labels"
 SMALL = Architecture(dim=16, depth=2, kernel_size=3, patch_size=7)
@@ -41,7 +41,6 @@ def kinds(inspection: Inspection) -> dict[str, tuple[str, int]]:
 
 
 def test_a_clean_export(folder: Path, tmp_path: Path) -> None:
-    np.savez(tmp_path / "unused.npz")
     checkpoint = tmp_path / "small.safetensors"
     save_safetensors(checkpoint, random_arrays(SMALL))
     export_convmixer(checkpoint, folder, SMALL)
@@ -57,16 +56,6 @@ def test_a_clean_export(folder: Path, tmp_path: Path) -> None:
     assert config.model.outputs == {"logits": "output"}
     assert config.model.labels == str(tmp_path / "configs/labels/ilsvrc2012_wordnet_lemmas.txt")
     assert (config.model.label_offset, config.image.size, config.image.dtype) == (0, (224, 224), "float32")
-
-
-def save_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    header: dict[str, Any] = {}
-    end = 0
-    for name, array in arrays.items():
-        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [end, end + array.nbytes]}
-        end += array.nbytes
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(a.tobytes() for a in arrays.values()))
 
 
 def test_the_module_as_published(folder: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ What it has to say goes as JSON lines to the file descriptor EVENTS_FD; all else
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -14,22 +15,18 @@ import re
 import sys
 import threading
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import apache_beam as beam
-
-from pipeline.config import RunConfig, config_from_resolved
-from pipeline.errors import HublabelError, UsageError
-from pipeline.graph import label, model_spec
+from pipeline.config import config_from_resolved
+from pipeline.errors import HublabelError
 from pipeline.job import parse_job
-from pipeline.labels import check_label_count, load_labels
+from pipeline.loading import columns_and_labels
 from pipeline.record import load_record
-from pipeline.runners import runner_and_options
 from transforms.attempts import withdraw_marks
 from transforms.masked_output import mask_output
 from transforms.masking import mask_values
-from transforms.model import ModelError, load_classifier
-from transforms.records import Columns, Shard
+from transforms.records import Shard
 from transforms.storage import StorageError, open_storage
 
 
@@ -42,6 +39,11 @@ def main(arguments: list[str]) -> int:
 
     shards = parse_job(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # After that, since an orphan must not live on for the seconds this takes. Whole before Beam's import, which then
+    # may go on while the model is loaded: two imports of such size at once, in two threads, can wait for each other
+    # for ever.
+    import tensorflow  # noqa: F401
+
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     try:
         run(output, shards, tell)
@@ -69,33 +71,26 @@ def run(output: str, shards: list[Shard], tell: Any) -> None:
         raise HublabelError(f"{output}: no run to go on with")
     config = config_from_resolved(record.config, f"{output}/run.yaml")
     tell("phase", name="loading the model")
-    columns, labels = columns_and_labels(config, record.model)
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(columns_and_labels, config, record.model)
+        import apache_beam as beam
+
+        from pipeline.graph import label
+        from pipeline.runners import runner_and_options
+
+        columns, labels = loading.result()
+    _collect_again()
     tell("phase", name="labelling")
     runner, options = runner_and_options(config.runner.name, config.runner.options)
     with beam.Pipeline(runner=runner, options=options) as pipeline:
         label(pipeline, config, record, shards, columns, labels)
 
 
-def columns_and_labels(config: RunConfig, model_path: str) -> tuple[Columns, tuple[str, ...] | None]:
-    """The optional columns and the labels of a run; loads the model, which the pipeline's steps then share.
-
-    Raises:
-        UsageError: the model has no such signature or output, takes other images, or has another number of classes.
-    """
-    try:
-        lengths = load_classifier(model_spec(config, model_path)).lengths
-    except ModelError as error:
-        raise UsageError(str(error)) from None
-    labels = load_labels(config.model.labels) if config.model.labels else None
-    classes = lengths.get("probabilities", lengths.get("logits"))
-    if labels is not None and classes is not None:
-        check_label_count(labels, classes, config.model.label_offset, config.model.labels or "")
-    columns = Columns(
-        top_k=config.output.top_k if config.model.classifies else 0,
-        logits=lengths["logits"] if config.output.logits else 0,
-        embedding=lengths["embedding"] if config.output.embedding else 0,
-    )
-    return columns, tuple(labels) if labels is not None else None
+def _collect_again() -> None:
+    """Take up garbage collection again, but for what is there by now: modules, the model, the graph's classes."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def root_cause(error: BaseException) -> str:
@@ -120,6 +115,7 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()  # a million objects are made at the start and stay: looking through them time and again takes 0.5 s
     mask_output()
     code = main(sys.argv[1:])
     sys.stdout.flush()

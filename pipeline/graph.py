@@ -9,13 +9,13 @@ import apache_beam as beam
 
 from pipeline.config import RunConfig
 from pipeline.config_sections import RunSection
+from pipeline.loading import model_spec
 from pipeline.reading import reader
 from pipeline.record import RunRecord
 from transforms.ahead import Timeouts
 from transforms.classify import ClassifyImages
 from transforms.decode_images import DecodeImages
 from transforms.isolation import IsolatedWork
-from transforms.model import ModelSpec
 from transforms.records import Columns, Shard, register_coders
 from transforms.write_shards import WriteShards
 
@@ -68,16 +68,3 @@ def label(
 def reading(run: RunSection) -> dict[str, Any]:
     """Arguments of `DecodeImages` that change no row of an image that can be read."""
     return {"decode_threads": run.decode_threads, "timeouts": Timeouts(run.timeout.read, run.timeout.decode)}
-
-
-def model_spec(config: RunConfig, path: str) -> ModelSpec:
-    """How the model at `path` is loaded and called under `config`."""
-    return ModelSpec(
-        path=path,
-        signature=config.model.signature,
-        input=config.model.input,
-        outputs=tuple(sorted(config.model.outputs.items())),
-        image_shape=config.preprocessing().model_shape,
-        dtype=config.image.dtype,
-        batch_size=config.batch.size,
-    )

@@ -14,6 +14,8 @@ OUTPUT_COLUMNS = (
     *("logits", "embedding"),
 )
 
+RESERVED_PREFIX = "_hublabel_"  # of a plan's own columns
+
 # Runner names of Apache Beam, and whether this version runs on them.
 RUNNERS = {
     "DirectRunner": True,
@@ -88,14 +90,20 @@ class InputSection(Section):
     path: Text | Annotated[Texts, Field(min_length=1)] = key(
         ...,
         "a path, a glob or a URI, or a list of these",
-        "What to label: a file of URIs, a table with a URI column, a directory, a glob, or a list of these. "
+        "What to label: a directory, a glob, a file of URIs, a table (CSV, TSV, JSON lines, Parquet), a WebDataset tar, "
+        "or a list of these. "
         "Relative to the working directory.",
     )
     uri_column: Text = key("uri", "the name of a column", "The column of a table that holds the URIs.")
     columns: Texts = key(
         (),
         "a list of names of input columns, each once, none of them a column of the output",
-        "Input columns carried to the output.",
+        "Columns of tables, carried to the output with their types; null for images that have none.",
+    )
+    on_bad_line: Literal["fail", "row"] = key(
+        "fail",
+        "one of fail, row",
+        "A line of a table that cannot be read, or names no image: end before anything runs, or make it a failed row.",
     )
     limit: int | None = key(None, "a whole number from 1, or null for all", "Only the first so many images.", ge=1)
     allow_private_hosts: bool = key(
@@ -118,6 +126,8 @@ class InputSection(Section):
         clashes = [name for name in columns if name.casefold() in OUTPUT_COLUMNS]
         if clashes:
             raise reason(f"{', '.join(clashes)}: the output has a column of that name itself")
+        if reserved := [name for name in names if name.startswith(RESERVED_PREFIX)]:
+            raise reason(f"{', '.join(reserved)}: names that begin with {RESERVED_PREFIX} are kept for the plan")
         doubles = [name for name in columns if names.count(name.casefold()) > 1]
         if doubles:
             raise reason(f"{', '.join(doubles)}: a column can be carried once")

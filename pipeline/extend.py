@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.inputs import Input, find_inputs, read_input
-from pipeline.plan import Plan, write_plan
+from pipeline.inputs import Reading, find_inputs
+from pipeline.inputs.carried import CarriedTypes
+from pipeline.plan import Plan, read_inputs, write_plan
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +27,7 @@ def extend_plan(
     batch_size: int,
     shard_size: int | str = "auto",
     progress: Callable[[int], None] | None = None,
+    reading: Reading | None = None,
 ) -> Plan:
     """`plan` and those images of `paths` whose URIs it does not have: new plan files, rows numbered on behind its own.
 
@@ -34,6 +36,10 @@ def extend_plan(
 
     Args:
         progress: called with the new images found so far; what it raises ends it, and nothing has changed.
+        reading: how tables are read; the columns carried keep the types they have in `plan`.
+
+    Raises:
+        UsageError: an input cannot be read, or values of a column do not have its type.
 
     Returns:
         The extended plan, or `plan` itself when there is nothing new. It counts once the caller has recorded it.
@@ -43,7 +49,9 @@ def extend_plan(
     known = np.concatenate([_digests(batch.column("uri")) for batch in _planned_batches(plan, Path(root))])
     known.sort()
     left_out: Counter[str] = Counter()
-    fresh = _unknown(find_inputs(paths), known, left_out, str(root))
+    reading = reading or Reading()
+    types = CarriedTypes(reading.columns, planned_schema(Path(root) / plan.files[0].name))
+    fresh = _unknown(read_inputs(find_inputs(paths), left_out, str(root), reading, types), known)
     first = next(fresh, None)
     if first is None:
         return plan
@@ -56,6 +64,7 @@ def extend_plan(
         progress=progress,
         first_row=plan.rows,
         first_file=len(plan.files),
+        types=types,
     )
     return replace(
         plan,
@@ -74,18 +83,24 @@ def _planned_batches(plan: Plan, root: Path) -> Iterator[pa.RecordBatch]:
             yield from parquet.iter_batches(columns=["uri"])
 
 
-def _unknown(inputs: Sequence[Input], known: np.ndarray, left_out: Counter[str], skip: str) -> Iterator[pa.RecordBatch]:
+def planned_schema(path: Path) -> pa.Schema:
+    """Columns of a plan file."""
+    import pyarrow.parquet as pq
+
+    return pq.read_schema(path)
+
+
+def _unknown(batches: Iterator[pa.RecordBatch], known: np.ndarray) -> Iterator[pa.RecordBatch]:
     import numpy as np
     import pyarrow as pa
 
-    for source in inputs:
-        for batch in read_input(source, left_out, skip):
-            digests = _digests(batch.column("uri"))
-            places = np.searchsorted(known, digests)
-            found = known[np.minimum(places, len(known) - 1)] == digests
-            fresh = batch.filter(pa.array(~found))
-            if fresh.num_rows:
-                yield fresh
+    for batch in batches:
+        digests = _digests(batch.column("uri"))
+        places = np.searchsorted(known, digests)
+        found = known[np.minimum(places, len(known) - 1)] == digests
+        fresh = batch.filter(pa.array(~found))
+        if fresh.num_rows:
+            yield fresh
 
 
 def _digests(uris: pa.Array) -> np.ndarray:

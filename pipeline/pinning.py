@@ -9,6 +9,7 @@ from rich.console import Console
 
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
+from pipeline.inputs import Reading
 from pipeline.plan import Plan
 from pipeline.reading import check_readable
 from pipeline.record import RunRecord, differences, load_record, make_pins, recorded, save_record
@@ -65,6 +66,7 @@ def _planned(
 ) -> RunRecord:
     from pipeline.plan import make_plan
 
+    reading = table_reading(config)
     with plan_folder(storage) as folder:
         plan = make_plan(
             config.input.paths,
@@ -72,6 +74,7 @@ def _planned(
             batch_size=config.batch.size,
             limit=config.input.limit,
             shard_size=config.run.shard_size,
+            reading=reading,
             progress=lambda rows: signals.check(),  # noqa: ARG005
         )
         _check_readable(config, folder, plan)
@@ -81,6 +84,11 @@ def _planned(
     record = RunRecord(storage.root, recorded(config), model, pins, plan, versions())
     save_record(storage, record)
     return record
+
+
+def table_reading(config: RunConfig) -> Reading:
+    """How the tables of the input are read."""
+    return Reading(config.input.uri_column, config.input.columns, config.input.on_bad_line)
 
 
 def _check_readable(config: RunConfig, folder: str, plan: Plan) -> None:
@@ -96,6 +104,7 @@ def _check_readable(config: RunConfig, folder: str, plan: Plan) -> None:
 def _extended(record: RunRecord, config: RunConfig, storage: Storage, console: Console, signals: Signals) -> RunRecord:
     from pipeline.extend import extend_plan
 
+    reading = table_reading(config)
     with plan_folder(storage, record.plan) as folder:
         plan = extend_plan(
             record.plan,
@@ -103,6 +112,7 @@ def _extended(record: RunRecord, config: RunConfig, storage: Storage, console: C
             folder,
             batch_size=config.batch.size,
             shard_size=config.run.shard_size,
+            reading=reading,
             progress=lambda rows: signals.check(),  # noqa: ARG005
         )
     signals.check()

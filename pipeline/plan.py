@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections import Counter
@@ -13,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import HublabelError, UsageError
-from pipeline.inputs import TAKES, Input, find_inputs, read_input
+from pipeline.inputs import TAKES, Input, Reading, find_inputs, read_input
+from pipeline.inputs.carried import CarriedTypes
+from pipeline.spool import Spool
 from transforms.plan_reader import plan_file
 from transforms.storage import explain
 
@@ -30,6 +31,7 @@ LEFT_OUT_WORDS = {
     "not_a_file": "not files",
     "unknown_suffix": "of other suffixes",
 }
+NOTHING = {"folder": "holds no image", "text": "holds no line"}
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def make_plan(
     limit: int | None = None,
     shard_size: int | str = "auto",
     progress: Callable[[int], None] | None = None,
+    reading: Reading | None = None,
 ) -> Plan:
     """Finds the images and writes them to `<root>/plan/`, as shards.
 
@@ -106,9 +109,11 @@ def make_plan(
         limit: only the first so many, >= 1.
         shard_size: images a shard, or `auto` (see `auto_shard_size`).
         progress: called with the images found so far, now and then; what it raises ends the planning, leaving nothing.
+        reading: how tables are read, and which of their columns are carried.
 
     Raises:
-        UsageError: an input does not exist, is of a kind not supported, or matches nothing.
+        UsageError: an input does not exist, is of a kind not supported, matches nothing, lacks a column, or has a bad
+            line.
         HublabelError: the plan cannot be written.
     """
     if limit is not None and limit < 1:
@@ -117,9 +122,17 @@ def make_plan(
         raise UsageError(f"run.shard_size: {shard_size!r} is not allowed; it is auto or at least 1")
     inputs = find_inputs(paths)
     left_out: Counter[str] = Counter()
-    batches = _limited(_read_inputs(inputs, left_out, str(root)), limit)
-    size = None if shard_size == "auto" else int(shard_size)
-    return write_plan(batches, Path(root), batch_size=batch_size, shard_size=size, left_out=left_out, progress=progress)
+    reading = reading or Reading()
+    types = CarriedTypes(reading.columns)
+    return write_plan(
+        _limited(read_inputs(inputs, left_out, str(root), reading, types), limit),
+        Path(root),
+        batch_size=batch_size,
+        shard_size=None if shard_size == "auto" else int(shard_size),
+        left_out=left_out,
+        progress=progress,
+        types=types,
+    )
 
 
 def auto_shard_size(rows: int, batch_size: int) -> int:
@@ -142,8 +155,9 @@ def write_plan(
     progress: Callable[[int], None] | None = None,
     first_row: int = 0,
     first_file: int = 0,
+    types: CarriedTypes | None = None,
 ) -> Plan:
-    """Writes record batches of one schema (`uri: string`, then columns to carry) as the files of a plan.
+    """Writes record batches (`uri: string`, then columns to carry) as the files of a plan.
 
     Plan files numbered `first_file` and on that are there already were never recorded: they are removed. The new ones
     are complete and on disk (fsync) before the first gets its name.
@@ -151,8 +165,10 @@ def write_plan(
     Args:
         shard_size: images a shard; None for `auto_shard_size`, known only when all rows have been counted.
         first_row, first_file: where the numbering goes on, when rows are added to a plan.
+        types: has seen all batches by the time they end, and tells the columns' types; None when these have one schema.
 
     Raises:
+        UsageError: values of a column do not have its type.
         HublabelError: the plan cannot be written.
     """
     folder = root / PLAN_FOLDER
@@ -161,7 +177,7 @@ def write_plan(
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         _remove_unrecorded(folder, first_file)
-        spool = _Spool(scratch / "spool.arrow")
+        spool = Spool(scratch, types)
         spool.fill(batches, progress)
         size = shard_size or auto_shard_size(spool.rows, batch_size)
         names = _write_files(spool, scratch, size, first_row, first_file)
@@ -177,22 +193,34 @@ def write_plan(
     return Plan(spool.rows, shards, size, files, spool.fingerprint, dict(sorted(left_out.items())))
 
 
-def _read_inputs(inputs: Sequence[Input], left_out: Counter[str], skip: str) -> Iterator[pa.RecordBatch]:
+def read_inputs(
+    inputs: Sequence[Input], left_out: Counter[str], skip: str, reading: Reading, types: CarriedTypes
+) -> Iterator[pa.RecordBatch]:
+    """The rows of all inputs, one after the other; `types` and `left_out` hear of them.
+
+    Raises:
+        UsageError: an input matches nothing or cannot be read, or a column to carry is in none of them.
+    """
+    where = inputs[0].name if len(inputs) == 1 else f"any of the {len(inputs)} inputs"
     for source in inputs:
         rows = 0
         here: Counter[str] = Counter()
-        for batch in read_input(source, here, skip):
+        for batch in read_input(source, here, skip, reading):
             rows += batch.num_rows
             left_out.update(here)
             here.clear()
+            types.see(batch, source.name)
+            if len(inputs) == 1 and source.has_header:
+                types.check_all_found(where)  # now, rather than after ten million rows
             yield batch
         left_out.update(here)
         if not rows:
             raise UsageError(_nothing_matched(source, left_out))
+    types.check_all_found(where)
 
 
 def _nothing_matched(source: Input, left_out: Counter[str]) -> str:
-    what = {"folder": "holds no image", "glob": "matches no file", "text": "holds no line"}[source.kind]
+    what = "matches no file" if source.is_glob else NOTHING.get(source.kind, "holds no row")
     counts = ", ".join(f"{count} {LEFT_OUT_WORDS[reason]}" for reason, count in sorted(left_out.items()))
     what += f" (left out: {counts})" if counts else ""
     return f"{source.key}: {source.path!r} {what}; {source.key} takes {TAKES}"
@@ -209,60 +237,7 @@ def _limited(batches: Iterator[pa.RecordBatch], limit: int | None) -> Iterator[p
             return
 
 
-class _Spool:
-    """All rows on disk in the order they came, counted and fingerprinted on the way."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows = 0
-        self._texts = hashlib.sha256()
-        self._lengths = hashlib.sha256()
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 of (sha256 of all URIs' bytes, sha256 of their lengths): no matter how the rows are cut in batches."""
-        return hashlib.sha256(self._texts.digest() + self._lengths.digest()).hexdigest()
-
-    def fill(self, batches: Iterator[pa.RecordBatch], progress: Callable[[int], None] | None) -> None:
-        import pyarrow as pa
-
-        writer = None
-        try:
-            for batch in batches:
-                if writer is None:
-                    options = pa.ipc.IpcWriteOptions(compression="lz4")
-                    writer = pa.ipc.new_stream(str(self.path), batch.schema, options=options)
-                writer.write_batch(batch)
-                self._hash(batch.column("uri"))
-                self.rows += batch.num_rows
-                if progress is not None:
-                    progress(self.rows)
-        finally:
-            if writer is not None:
-                writer.close()
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        import pyarrow as pa
-
-        # not memory-mapped: pages of the file would count as memory of the process
-        with pa.OSFile(str(self.path)) as file, pa.ipc.open_stream(file) as reader:
-            yield from reader
-
-    def _hash(self, uris: pa.StringArray) -> None:
-        import pyarrow.compute as pc
-
-        lengths = pc.binary_length(uris).to_numpy(zero_copy_only=False).astype("<i4")
-        self._lengths.update(lengths)
-        self._texts.update(pc.binary_join(_as_one_list(uris), "").cast("binary")[0].as_buffer())
-
-
-def _as_one_list(uris: pa.StringArray) -> pa.ListArray:
-    import pyarrow as pa
-
-    return pa.ListArray.from_arrays([0, len(uris)], uris)
-
-
-def _shards(spool: _Spool, size: int, first_row: int) -> Iterator[pa.Table]:
+def _shards(spool: Spool, size: int, first_row: int) -> Iterator[pa.Table]:
     """Tables of `size` rows, the last one shorter, with their row numbers before the other columns."""
     import pyarrow as pa
 
@@ -291,7 +266,7 @@ def _numbered(table: pa.Table, first_row: int) -> pa.Table:
     return table.add_column(0, pa.field("row", pa.int64(), nullable=False), rows)
 
 
-def _write_files(spool: _Spool, folder: Path, size: int, first_row: int, first_file: int) -> list[str]:
+def _write_files(spool: Spool, folder: Path, size: int, first_row: int, first_file: int) -> list[str]:
     import pyarrow.parquet as pq
 
     options = {"compression": "zstd", "write_statistics": False, "use_dictionary": False, "write_page_checksum": True}

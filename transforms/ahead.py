@@ -206,7 +206,7 @@ class _Ahead:
         data, digest = b"", ""
         if not self._closed:
             try:
-                data = self._read(image.row.uri, self._spec.max_bytes)
+                data = self._read(image.row.source or image.row.uri, self._spec.max_bytes)
                 digest = hashlib.sha256(data).hexdigest()
             except Exception as caught:
                 error = as_image_error("read", caught)

@@ -12,10 +12,11 @@ from apache_beam.metrics import Metrics
 from transforms.ahead import Decode, Read, Timeouts, batches
 from transforms.attempts import DEATHS_BEFORE_ISOLATION, attempt, forget_deaths
 from transforms.decode import decode_image
+from transforms.errors import ImageError
 from transforms.header import check_limits, read_header
 from transforms.isolation import IsolatedWork, label_isolated
 from transforms.parts import part_name
-from transforms.plan_reader import plan_file, read_shard
+from transforms.plan_reader import ERROR, SOURCE, plan_file, read_shard
 from transforms.pools import DECODED_PIXELS
 from transforms.preprocessing import Preprocessing
 from transforms.read import read_bytes
@@ -46,10 +47,16 @@ def open_picture(data: bytes, row: Row, spec: Preprocessing) -> np.ndarray:
 
 
 def shard_rows(root: str, shard: Shard) -> list[Row]:
-    """The rows of `shard` as the plan has them, in order."""
+    """The rows of `shard` as the plan has them, in order; failed ones where the input had a bad line."""
     table = read_shard(plan_file(root, shard.file), shard.row_group)
-    pairs = zip(table.column("row").to_pylist(), table.column("uri").to_pylist(), strict=True)
-    rows = [Row(number, position, uri) for position, (number, uri) in enumerate(pairs)]
+    nothing = [None] * len(table)
+    sources, errors = (table[name].to_pylist() if name in table.column_names else nothing for name in (SOURCE, ERROR))
+    found = zip(table["row"].to_pylist(), table["uri"].to_pylist(), sources, errors, strict=True)
+    rows = []
+    for position, (number, uri, source, error) in enumerate(found):
+        rows.append(Row(number, position, uri, source=source))
+        if error is not None:
+            rows[-1].fail(ImageError("read", "bad_line", error))
     return rows if shard.positions is None else [rows[position] for position in shard.positions]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 FOLDER = "plan"
+ERROR = "_hublabel_error"  # column: why a row cannot be read; null in all others
+SOURCE = "_hublabel_source"  # column: what is read for a row, where that is not its URI
 OPEN_FILES = 8  # a footer of 1,000 row groups takes about a megabyte
 
 
@@ -50,11 +53,29 @@ def read_shard(path: str, row_group: int) -> pa.Table:
             if not 0 <= row_group < reader.num_row_groups:
                 raise IndexError(f"{path} has row groups 0 to {reader.num_row_groups - 1}, not {row_group}")
             return reader.read_row_group(row_group, use_threads=False)
+    except StorageError:  # of the object store, which says nothing of the plan
+        raise
     except (pa.ArrowException, OSError) as error:
         reason = " ".join((explain(error) if isinstance(error, OSError) else str(error)).split())
         raise StorageError(
             f"{path}: the plan cannot be read ({reason}); restore it from a copy, or begin anew in another output.path"
         ) from error
+
+
+def carried_columns(storage: Storage, names: Sequence[str]) -> bytes:
+    """The types of the columns a plan carries, as a serialised Arrow schema; empty for none.
+
+    Args:
+        names: `input.columns`; the plan has them all.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not names:
+        return b""
+    with storage.open(f"{FOLDER}/plan-00000.parquet") as file:
+        schema = pq.read_schema(file)
+    return pa.schema([schema.field(name) for name in names]).serialize().to_pybytes()
 
 
 @dataclass

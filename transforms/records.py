@@ -60,6 +60,7 @@ class Row:
         classes: int [k], classes of the model by falling score; None without scores.
         scores: float32 [k], their scores.
         logits, embedding: float32 [n], when asked for.
+        source: what is read, where that is not `uri`.
     """
 
     row: int
@@ -77,6 +78,7 @@ class Row:
     scores: np.ndarray | None = None
     logits: np.ndarray | None = None
     embedding: np.ndarray | None = None
+    source: str | None = None
 
     @property
     def status(self) -> str:

@@ -11,21 +11,27 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
+from pipeline.inputs.delimited import DELIMITERS, read_delimited
 from pipeline.inputs.folders import match_glob, walk_folder
-from pipeline.inputs.suffixes import IMAGE_SUFFIXES, UNSUPPORTED_SUFFIXES, suffix_of
+from pipeline.inputs.json_lines import read_json_lines
+from pipeline.inputs.manifest import Manifest, Reading, make_batch
+from pipeline.inputs.parquet import is_parquet_folder, parquet_files, read_parquet
+from pipeline.inputs.suffixes import IMAGE_SUFFIXES, kind_of
 from pipeline.inputs.text import read_lines
 from pipeline.inputs.uris import SCHEME, path_of_file_uri, uri_array
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["IMAGE_SUFFIXES", "TAKES", "Input", "find_inputs", "read_input"]
+__all__ = ["IMAGE_SUFFIXES", "TAKES", "Input", "Reading", "find_inputs", "read_input"]
 
 TAKES = (
     "a folder of images, a glob such as 'photos/**/*.jpg', one image file, a text file with one URI a line, "
+    "a CSV, TSV, JSON lines (.jsonl) or Parquet file with a column of URIs, a folder of Parquet files, "
     "or a list of these, all on local disks"
 )
 BATCH_ROWS = 8192
+KINDS = frozenset({"image", "text", "csv", "tsv", "jsonl", "parquet"})  # besides folders
 
 
 @dataclass(frozen=True)
@@ -35,14 +41,26 @@ class Input:
     Attributes:
         key: where it stands in the config, such as `input.path` or `input.path[2]`.
         path: as the user wrote it.
-        kind: `folder`, `glob`, `image` or `text`.
+        kind: `folder`, `image`, `text`, `csv`, `tsv`, `jsonl`, `parquet`; of a glob, that of the files it matches.
         location: absolute local path, or pattern of a glob; bytes, because file names need not be UTF-8.
+        is_glob: `location` is a pattern.
     """
 
     key: str
     path: str
     kind: str
     location: bytes
+    is_glob: bool = False
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{self.key}: {self.path!r}"
+
+    @property
+    def has_header(self) -> bool:
+        """Whether it is one file whose beginning tells all of its columns."""
+        return self.kind in ("csv", "tsv", "parquet") and not self.is_glob
 
 
 def find_inputs(paths: str | Sequence[str], key: str = "input.path") -> list[Input]:
@@ -58,35 +76,56 @@ def find_inputs(paths: str | Sequence[str], key: str = "input.path") -> list[Inp
     return [_find_input(path, f"{key}[{index}]") for index, path in enumerate(paths)]
 
 
-def read_input(source: Input, left_out: Counter[str], skip: str | None = None) -> Iterator[pa.RecordBatch]:
+def read_input(
+    source: Input, left_out: Counter[str], skip: str | None = None, reading: Reading | None = None
+) -> Iterator[pa.RecordBatch]:
     """The rows of one input, in order, in batches of some thousand.
 
     Args:
         left_out: counts by reason what is not a row; filled while the batches are drawn.
         skip: a folder that is not entered when it lies inside a folder of images (a run's own output).
+        reading: how tables are read.
 
     Yields:
-        Record batches with the column `uri: string`: an absolute local path, or a URI with its scheme.
+        Record batches with the column `uri: string`: an absolute local path, or a URI with its scheme; then those of
+        `reading.columns` that the input has, and `plan_reader.ERROR` where bad lines are rows. Types may differ from
+        batch to batch.
 
     Raises:
-        UsageError: a folder cannot be listed, or a text file is no text.
+        UsageError: a folder or a file cannot be read, has no such column or has a bad line.
     """
-    import pyarrow as pa
-
-    schema = pa.schema([pa.field("uri", pa.string(), nullable=False)])
-    if source.kind == "text":
-        arrays = read_lines(source.location, f"{source.key}: {source.path!r}", left_out)
+    reading = reading or Reading()
+    if source.kind == "folder" and is_parquet_folder(source.location):
+        for path in parquet_files(source.location):
+            yield from read_parquet(_manifest(source, path, reading), source.location)
+    elif source.kind in ("folder", "image"):
+        for paths in _chunks(_image_paths(source, left_out, skip)):
+            yield make_batch(uri_array(paths), {})
     else:
-        arrays = map(uri_array, _chunks(_image_paths(source, left_out, skip)))
-    for array in arrays:
-        yield pa.RecordBatch.from_arrays([array], schema=schema)
+        for path in match_glob(source.location, left_out) if source.is_glob else [source.location]:
+            yield from _read_list(source.kind, _manifest(source, path, reading), left_out)
+
+
+def _manifest(source: Input, path: bytes, reading: Reading) -> Manifest:
+    name = source.name if path == source.location else f"{source.name}: {os.fsdecode(path)!r}"
+    return Manifest(name, path, kind_of(path)[1], reading)
+
+
+def _read_list(kind: str, manifest: Manifest, left_out: Counter[str]) -> Iterator[pa.RecordBatch]:
+    if kind == "parquet":
+        return read_parquet(manifest)
+    if kind == "jsonl":
+        return read_json_lines(manifest, left_out)
+    if kind in DELIMITERS:
+        return read_delimited(manifest, DELIMITERS[kind], left_out)
+    return (make_batch(uris, {}) for uris in read_lines(manifest, left_out))
 
 
 def _image_paths(source: Input, left_out: Counter[str], skip: str | None) -> Iterable[bytes]:
+    if source.is_glob:
+        return match_glob(source.location, left_out)
     if source.kind == "folder":
         return walk_folder(source.location, left_out, None if skip is None else os.fsencode(skip))
-    if source.kind == "glob":
-        return match_glob(source.location, left_out)
     return [source.location]
 
 
@@ -101,11 +140,20 @@ def _find_input(path: str, key: str) -> Input:
     location = os.path.abspath(os.fsencode(local))
     if os.path.isdir(location):
         return Input(key, path, "folder", location)
-    if os.path.lexists(location):
-        return Input(key, path, _kind_of_file(location, path, key), location)
-    if glob.has_magic(local):
-        return Input(key, path, _kind_of_glob(local, path, key), location)
-    raise UsageError(f"{key}: {path!r} does not exist; {key} takes {TAKES}")
+    is_glob = not os.path.lexists(location)
+    if is_glob and not glob.has_magic(local):
+        raise UsageError(f"{key}: {path!r} does not exist; {key} takes {TAKES}")
+    kind, _ = kind_of(location)
+    if is_glob and kind == "text" and not _names_lists(location):
+        kind = "image"
+    if kind not in KINDS:
+        raise UsageError(f"{key}: {path!r}: {kind} files are not supported; {key} takes {TAKES}")
+    return Input(key, path, kind, location, is_glob)
+
+
+def _names_lists(pattern: bytes) -> bool:
+    """Whether a glob is for text files of URIs; any other takes its matches for images."""
+    return pattern.lower().endswith((b".txt", b".txt.gz", b".txt.zst"))
 
 
 def _local_path(path: str, key: str) -> str:
@@ -118,28 +166,6 @@ def _local_path(path: str, key: str) -> str:
         scheme = path.partition("://")[0]
         raise UsageError(
             f"{key}: {path!r}: {scheme}:// is not supported here; {key} takes {TAKES} "
-            "(single URIs of other schemes can stand in a text file)"
+            "(single URIs of other schemes can stand in a text file or a table)"
         )
     return os.fsdecode(local)
-
-
-def _kind_of_file(location: bytes, path: str, key: str) -> str:
-    suffix = suffix_of(location)
-    if suffix in IMAGE_SUFFIXES:
-        return "image"
-    if suffix in UNSUPPORTED_SUFFIXES:
-        raise _unsupported(suffix, path, key)
-    return "text"
-
-
-def _kind_of_glob(pattern: str, path: str, key: str) -> str:
-    suffix = suffix_of(os.fsencode(pattern))
-    if suffix in UNSUPPORTED_SUFFIXES or suffix == ".txt":
-        raise _unsupported(suffix, path, key)
-    return "glob"
-
-
-def _unsupported(suffix: str, path: str, key: str) -> UsageError:
-    if suffix == ".txt":
-        return UsageError(f"{key}: {path!r}: a glob names images; give text files one by one in a list")
-    return UsageError(f"{key}: {path!r}: {suffix} files are not supported; {key} takes {TAKES}")

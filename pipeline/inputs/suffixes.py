@@ -1,4 +1,4 @@
-"""File name suffixes: what a folder's images are known by, and what cannot be an input yet."""
+"""File name suffixes: what a folder's images are known by, what kinds of lists there are, what cannot be an input."""
 
 from __future__ import annotations
 
@@ -7,9 +7,21 @@ IMAGE_SUFFIXES = frozenset(
     | {".dcm", ".dicom", ".exr", ".hdr", ".rgbe"}
 )
 
+TABLE_KINDS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".tar": "tar",
+}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+COMPRESSED_KINDS = frozenset({"text", "csv", "tsv", "jsonl"})  # the others need to be read here and there
+
 UNSUPPORTED_SUFFIXES = frozenset(
-    {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".pq", ".arrow", ".feather", ".xls", ".xlsx"}
-    | {".tar", ".tgz", ".zip", ".gz", ".bz2", ".xz", ".zst", ".tfrecord", ".npy", ".npz", ".h5"}
+    {".json", ".arrow", ".feather", ".xls", ".xlsx"}
+    | {".tgz", ".zip", ".bz2", ".xz", ".tfrecord", ".npy", ".npz", ".h5"}
     | {".heic", ".heif", ".svg", ".pdf"}
 )
 
@@ -18,3 +30,19 @@ def suffix_of(path: bytes) -> str:
     """The suffix with its dot, in lower case; empty for names without one. Bytes that are no ASCII become `?`."""
     _, dot, suffix = path.rpartition(b"/")[2].rpartition(b".")
     return (dot + suffix).lower().decode("ascii", "replace") if dot else ""
+
+
+def kind_of(path: bytes) -> tuple[str, str | None]:
+    """The kind of a file by its suffix, and its compression.
+
+    The kind is `image`, a kind of table, `text`, or the suffix of what cannot be an input.
+    """
+    suffix = suffix_of(path)
+    compression = COMPRESSIONS.get(suffix)
+    inner = suffix_of(path[: -len(suffix)]) if compression else suffix
+    if inner in IMAGE_SUFFIXES or inner in UNSUPPORTED_SUFFIXES:
+        return ("image" if inner in IMAGE_SUFFIXES and not compression else inner + suffix * bool(compression)), None
+    kind = TABLE_KINDS.get(inner, "text")
+    if compression and kind not in COMPRESSED_KINDS:
+        return inner + suffix, None
+    return kind, compression

@@ -43,6 +43,41 @@ def uri_of_line(line: bytes, folder: bytes) -> str:
     return uri_of_path(line if line.startswith(b"/") else folder + b"/" + line.removeprefix(b"./"))
 
 
+def resolve_uris(uris: pa.StringArray, folder: bytes) -> pa.StringArray:
+    """`uri_of_line` of many: local paths and `file://` URIs become absolute paths, other schemes stay as they are.
+
+    Args:
+        uris: none null, none empty.
+        folder: absolute, without a slash at its end; what relative paths are joined to.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        prefix = folder.decode("utf-8") + "/"
+    except UnicodeDecodeError:
+        return pa.array([uri_of_line(uri.encode(), folder) for uri in uris.to_pylist()], pa.string())
+    has_scheme = pc.match_substring_regex(uris, pattern="^" + SCHEME.pattern)
+    if not pc.any(has_scheme).as_py():
+        return _joined(uris, prefix)
+    is_file_uri = pc.match_substring_regex(uris, pattern="^file://", ignore_case=True)
+    resolved = pc.if_else(has_scheme, uris, _joined(uris, prefix))
+    if not pc.any(is_file_uri).as_py():
+        return resolved
+    paths = [uri_of_line(uri.encode(), folder) for uri in uris.filter(is_file_uri).to_pylist()]
+    return pc.replace_with_mask(resolved, is_file_uri, pa.array(paths, pa.string()))
+
+
+def _joined(uris: pa.StringArray, prefix: str) -> pa.StringArray:
+    import pyarrow.compute as pc
+
+    is_absolute = pc.starts_with(uris, pattern="/")
+    if pc.all(is_absolute).as_py() is not False:
+        return uris
+    relative = pc.replace_substring_regex(uris, pattern=r"^\./", replacement="")
+    return pc.if_else(is_absolute, uris, pc.binary_join_element_wise(prefix, relative, ""))
+
+
 def uri_array(paths: list[bytes]) -> pa.StringArray:
     """`uri_of_path` of many absolute local paths."""
     import pyarrow as pa

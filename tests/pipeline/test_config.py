@@ -37,6 +37,7 @@ def test_defaults(config_file: Path) -> None:
             "path": "photos",
             "uri_column": "uri",
             "columns": [],
+            "on_bad_line": "fail",
             "limit": None,
             "allow_private_hosts": False,
             "user_agent": "hublabel",

@@ -57,6 +57,7 @@ VALUES = [
     ("input", "path", '"a\\0b"', "'a\\x00b'", "a path, a glob or a URI, or a list of these"),
     ("input", "uri_column", "null", "null", "the name of a column"),
     ("input", "columns", "label", "'label'", COLUMNS),
+    ("input", "on_bad_line", "skip", "'skip'", "one of fail, row"),
     ("input", "limit", "0", "0", "a whole number from 1, or null for all"),
     ("input", "limit", "1.5", "1.5", "a whole number from 1, or null for all"),
     ("input", "limit", "true", "true", "a whole number from 1, or null for all"),
@@ -159,6 +160,11 @@ COMBINATIONS = [
     (
         {"input": "{path: p, columns: ['{a}', b, '{A}']}"},
         "line 1: input.columns: ['{a}', 'b', '{A}'] is not valid: {a}, {A}: a column can be carried once",
+    ),
+    (
+        {"input": "{path: p, columns: [a, _Hublabel_source]}"},
+        "line 1: input.columns: ['a', '_Hublabel_source'] is not valid: "
+        "_hublabel_source: names that begin with _hublabel_ are kept for the plan",
     ),
     (
         {"model": "{handle: m, outputs: {logits: a, embedding: a}}"},

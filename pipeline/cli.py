@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_retry(commands)
     _add_verify(commands)
     _add_show(commands)
+    _add_schema(commands)
     add_inspect(commands)
     add_export(commands)
     return parser
@@ -156,6 +157,24 @@ def _show(parsed: argparse.Namespace) -> int:
     from pipeline.show import show_command
 
     return show_command(parsed.output, parsed.rows, parsed.failed, parsed.label, parsed.query, parsed.form)
+
+
+def _add_schema(commands: argparse._SubParsersAction) -> None:
+    schema = commands.add_parser(
+        "schema",
+        help="print the JSON Schema of configs, for editors",
+        description="Print the JSON Schema of configs. "
+        "Editors that know it complete and check a YAML whose first line is `# yaml-language-server: $schema=schema.json`.",
+        epilog="Example: hublabel schema > schema.json",
+    )
+    schema.set_defaults(command=_schema)
+
+
+def _schema(parsed: argparse.Namespace) -> int:  # noqa: ARG001
+    from pipeline.schema import schema_text
+
+    sys.stdout.write(schema_text())
+    return 0
 
 
 if __name__ == "__main__":

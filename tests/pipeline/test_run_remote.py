@@ -22,8 +22,9 @@ from tests.object_store import BUCKET, ObjectStore
 from tests.pictures import colour_of, picture_bytes
 from tests.pipeline.running import ChildInProcess, expected_row, in_process
 from transforms.parts import DamagedPartError, PartFooter, encode_part, part_footers, part_name
+from transforms.plan_reader import read_shard
 from transforms.records import Shard
-from transforms.storage import ObjectStorage, open_object_storage
+from transforms.storage import ObjectStorage, StorageError, open_object_storage
 
 PARTS = [f"predictions/00000/part-{number:05d}.parquet" for number in range(3)]
 
@@ -199,3 +200,18 @@ def test_footers_of_many_parts_are_read_at_once(storage: ObjectStorage, object_s
     assert isinstance(found.pop(names[7]), DamagedPartError)
     assert [footer.row_group for footer in found.values()] == [n for n in range(40) if n not in (7, 9)]
     assert len(object_store.requests) == 40
+
+
+@pytest.mark.usefixtures("children", "picture_folder")
+def test_an_outage_is_not_taken_for_a_damaged_plan(
+    storage: ObjectStorage, object_store: ObjectStore, colour_config: Path
+) -> None:
+    assert run(colour_config, storage) == 0
+    path = f"{storage.root}/plan/plan-00000.parquet"
+    object_store.refuse = lambda *_: (403, "AccessDenied")
+    with pytest.raises(StorageError, match=rf"^{path}: access denied \(403\)$"):
+        read_shard(path, 0)
+    object_store.well()
+    storage.replace("plan/plan-00000.parquet", b"cut off")
+    with pytest.raises(StorageError, match=f"^{path}: the plan cannot be read .*restore it from a copy"):
+        read_shard(path, 0)

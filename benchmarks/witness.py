@@ -16,10 +16,11 @@ import os, sys, time
 
 FOLDER, DELAY = os.environ["WITNESS_FOLDER"], float(os.environ["WITNESS_DELAY"])
 LOG = os.open(os.environ["WITNESS_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+MODULE = sys.orig_argv[2] if sys.orig_argv[1:2] == ["-m"] else "?"
 
 def note(event, arguments):
     if event == "open" and isinstance(arguments[0], str) and arguments[0].startswith(FOLDER):
-        os.write(LOG, f"{time.time()!r} {os.getpid()} {arguments[0]}\\n".encode())
+        os.write(LOG, f"{time.time()!r} {os.getpid()} {MODULE} {arguments[0]}\\n".encode())
         time.sleep(DELAY)
 
 sys.addaudithook(note)
@@ -28,10 +29,11 @@ sys.addaudithook(note)
 
 @dataclass(frozen=True)
 class Opening:
-    """One opening of an image: Unix time in seconds, process, path."""
+    """One opening of an image: Unix time in seconds, process, the module it runs, path."""
 
     time: float
     process: int
+    module: str
     path: str
 
 
@@ -66,5 +68,5 @@ class Witness:
         """All that was noted, in order."""
         if not self.log.exists():
             return []
-        lines = (line.split(" ", 2) for line in self.log.read_text().splitlines())
-        return [Opening(float(time), int(process), path) for time, process, path in lines]
+        lines = (line.split(" ", 3) for line in self.log.read_text().splitlines())
+        return [Opening(float(time), int(process), module, path) for time, process, module, path in lines]

@@ -121,9 +121,14 @@ def test_a_touched_part_is_noticed(two_outputs: tuple[Path, Path]) -> None:
 
 def test_work_done_twice_is_noticed() -> None:
     parts = [checks.Part(("a", "b"), 100.0, (1, 1, 1)), checks.Part(("b", "c"), 200.0, (2, 2, 2))]
-    openings = [Opening(99.0, 1, "a"), Opening(99.0, 1, "b"), Opening(150.0, 2, "b"), Opening(150.0, 2, "c")]
+    openings = [
+        Opening(99.0, 1, "m", "a"),
+        Opening(99.0, 1, "m", "b"),
+        Opening(150.0, 2, "m", "b"),
+        Opening(150.0, 2, "m", "c"),
+    ]
     assert checks.read_again(openings, parts) == []
-    late = [Opening(150.5, 2, "a"), Opening(200.25, 2, "b")]
+    late = [Opening(150.5, 2, "m", "a"), Opening(200.25, 2, "m", "b")]
     assert checks.read_again([*openings, *late], parts) == [
         "a: opened 50.500 s after its commit",
         "b: opened 0.250 s after its commit",

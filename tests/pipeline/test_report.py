@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.coverage import Coverage
+from pipeline.errors import HublabelError
 from pipeline.plan import Plan, PlanFile
 from pipeline.record import RunRecord
 from pipeline.report import make_report, write_report
@@ -41,6 +42,11 @@ def commit(
     footer = PartFooter("plan", file, 0, generation, len(rows), count, "run", {"read": 0.25, "model": 1 / 3})
     table = rows_to_table(rows, columns, labels, 0, None)
     commit_part(storage, Shard(file, 0, len(rows), generation), table, footer)
+
+
+def commit_all(storage: LocalStorage, labels: Sequence[str] = ("cat", "dog")) -> None:
+    for file, count in ((0, 3), (1, 2)):
+        commit(storage, file, [labelled(n, 1) for n in range(count)], labels=labels)
 
 
 def report_of(storage: LocalStorage, images: int = 5, labelling: float = 2.0) -> dict:
@@ -90,37 +96,47 @@ def test_the_most_frequent_come_first(storage: LocalStorage) -> None:
 
 def test_without_labels_classes_are_counted_by_index(storage: LocalStorage) -> None:
     commit(storage, 0, [labelled(0, 0), labelled(1, 1), labelled(2, 1)], labels=None)
-    assert report_of(storage)["labels"] == {"1": 2, "0": 1}
+    commit(storage, 1, [labelled(0, 1), labelled(1, 0)], labels=None)
+    assert report_of(storage)["labels"] == {"1": 3, "0": 2}
 
 
 def test_embeddings_alone_have_no_labels(storage: LocalStorage) -> None:
-    rows = [Row(n, n, "x", embedding=np.ones(2, np.float32)) for n in range(3)]
-    commit(storage, 0, rows, columns=Columns(top_k=0, embedding=2))
+    for file, count in ((0, 3), (1, 2)):
+        rows = [Row(n, n, "x", embedding=np.ones(2, np.float32)) for n in range(count)]
+        commit(storage, file, rows, columns=Columns(top_k=0, embedding=2))
     report = report_of(storage)
     assert report["labels"] == {}
-    assert report["status"] == {"ok": 3, "failed": 0}
+    assert report["status"] == {"ok": 5, "failed": 0}
 
 
 def test_a_superseded_part_does_not_count(storage: LocalStorage) -> None:
+    commit(storage, 0, [labelled(n, 0) for n in range(3)])
     commit(storage, 1, [failed(0, "read", "timeout"), labelled(1, 0)])
     commit(storage, 1, [labelled(0, 1), labelled(1, 0)], generation=1)
     report = report_of(storage)
     assert report["errors"] == {}
-    assert report["labels"] == {"dog": 1, "cat": 1}
+    assert report["labels"] == {"cat": 4, "dog": 1}
 
 
 def test_a_session_that_had_nothing_to_do_has_no_rate(storage: LocalStorage) -> None:
+    commit_all(storage)
     assert report_of(storage, images=0, labelling=0.0)["last_session"] == {
         "images": 0, "seconds": 1.0, "phase_seconds": {"starting": 1.0, "labelling": 0.0}, "images_per_second": None,
     }  # fmt: skip
 
 
 def test_the_file_is_readable_json(storage: LocalStorage) -> None:
-    commit(storage, 0, [labelled(n, 1) for n in range(3)], labels=("chat", "été"))
+    commit_all(storage, labels=("chat", "été"))
     coverage = Coverage(storage, PLAN, seconds=Counter())
     coverage.refresh()
     write_report(storage, RECORD, coverage, 3, {})
     text = storage.read("report.json").decode()
     assert text.endswith("}\n")
-    assert '\n  "labels": {\n    "été": 3\n  }' in text
-    assert json.loads(text)["images"] == 3
+    assert '\n  "labels": {\n    "été": 5\n  }' in text
+    assert json.loads(text)["images"] == 5
+
+
+def test_parts_that_go_meanwhile_are_told(storage: LocalStorage) -> None:
+    commit(storage, 0, [labelled(n, 1) for n in range(3)])
+    with pytest.raises(HublabelError, match="parts have gone while the run went on: 3 of 5 rows are there"):
+        report_of(storage)

@@ -156,7 +156,8 @@ class _Lines:
         if not raw[-1]:
             raw.pop()
         lines = [(number + index, line) for index, line in enumerate(raw) if line.strip()]
-        left_out["blank_line"] += len(raw) - len(lines)
+        if len(lines) < len(raw):
+            left_out["blank_line"] += len(raw) - len(lines)
         reasons = [self._reason(line) for _, line in lines]
         good = [line for line, reason in zip(lines, reasons, strict=True) if not reason]
         table, refused = self._parsed_lines(good)

@@ -7,6 +7,7 @@ What it has to say goes as JSON lines to the file descriptor EVENTS_FD; all else
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import json
 import logging
@@ -16,6 +17,7 @@ import sys
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from pipeline.config import config_from_resolved
@@ -26,8 +28,11 @@ from pipeline.record import load_record
 from transforms.attempts import withdraw_marks
 from transforms.masked_output import mask_output
 from transforms.masking import mask_values
+from transforms.plan_reader import carried_columns
 from transforms.records import Shard
 from transforms.storage import StorageError, open_storage
+
+IMPORT_PATIENCE = 300  # seconds; it takes one, on a slow network disk some more
 
 
 def main(arguments: list[str]) -> int:
@@ -73,12 +78,16 @@ def run(output: str, shards: list[Shard], tell: Any) -> None:
     tell("phase", name="loading the model")
     with ThreadPoolExecutor(1) as pool:
         loading = pool.submit(columns_and_labels, config, record.model)
+        # Should native code of the two ever wait for each other, the parent starts another child.
+        faulthandler.dump_traceback_later(IMPORT_PATIENCE, exit=True, file=sys.__stderr__)
         import apache_beam as beam
 
         from pipeline.graph import label
         from pipeline.runners import runner_and_options
 
+        faulthandler.cancel_dump_traceback_later()
         columns, labels = loading.result()
+    columns = replace(columns, carried=carried_columns(storage, config.input.columns))
     _collect_again()
     tell("phase", name="labelling")
     runner, options = runner_and_options(config.runner.name, config.runner.options)

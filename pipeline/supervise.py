@@ -166,7 +166,7 @@ def _label(
 
 
 def _watch(config: RunConfig, child: Child, coverage: Coverage, progress: RunProgress, signals: Signals) -> int:
-    """Wait for the child, showing progress; its exit code, 0 or that of a native crash.
+    """Wait for the child, showing progress; its exit code: 0, or what it died of without telling.
 
     Raises:
         HublabelError: the child failed for a reason it told.
@@ -175,7 +175,7 @@ def _watch(config: RunConfig, child: Child, coverage: Coverage, progress: RunPro
     while True:
         code = child.poll()
         signals.check()  # first: when the output has gone, the child only knows of a file that it misses
-        _heed(child, code, progress)
+        _heed(child, progress)
         if code is not None:
             return code
         if time.monotonic() >= next_listing:
@@ -187,7 +187,7 @@ def _watch(config: RunConfig, child: Child, coverage: Coverage, progress: RunPro
         time.sleep(TICK)
 
 
-def _heed(child: Child, code: int | None, progress: RunProgress) -> None:
+def _heed(child: Child, progress: RunProgress) -> None:
     for event in child.events():
         if event["event"] == "phase":
             progress.phase(event["name"])
@@ -197,14 +197,14 @@ def _heed(child: Child, code: int | None, progress: RunProgress) -> None:
                 message += f"\nThe end of {LOG}:\n{child.log_tail()}"
             error = UsageError if event["exit_code"] == UsageError.exit_code else HublabelError
             raise error(message)
-    if code is not None and code > 0 and code < 128:
-        raise HublabelError(f"the pipeline's process ended with exit code {code}:\n{child.log_tail()}")
 
 
 def _death(code: int) -> str:
     import signal
 
     number = -code if code < 0 else code - 128
+    if number < 0:
+        return f"exit code {code}"
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from pipeline.cli_models import add_export, add_inspect
 from pipeline.errors import HublabelError
@@ -32,8 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return HublabelError.exit_code
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(mask_credentials(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="hublabel",
         description="Label image datasets of any size with TensorFlow Hub models on Apache Beam.",
         epilog=EPILOG,

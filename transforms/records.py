@@ -6,6 +6,7 @@ it cannot size, even between fused steps, so `register_coders` gives the batches
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -282,13 +283,19 @@ def _vectors(vectors: Sequence[np.ndarray | None], length: int) -> pa.FixedSizeL
 def register_coders() -> None:
     """Give batches a coder whose size estimate costs nothing (Beam would pickle samples of the pixels)."""
     from apache_beam import coders
+    from apache_beam.coders import coder_impl
 
     class BatchCoder(coders.PickleCoder):
         """Pickles, and tells a size without pickling."""
 
-        def estimate_size(self, value: object) -> int:
-            images = getattr(value, "images", None)
-            return 1024 if images is None else int(images.nbytes)
+        def _create_impl(self) -> coder_impl.CoderImpl:
+            # Beam asks this object, and only it; an `estimate_size` of the coder itself is never called.
+            return coder_impl.CallbackCoderImpl(pickle.dumps, pickle.loads, _size_in_memory)
 
     coders.registry.register_coder(ImageBatch, BatchCoder)
     coders.registry.register_coder(LabelledBatch, BatchCoder)
+
+
+def _size_in_memory(batch: object) -> int:
+    images = getattr(batch, "images", None)
+    return 1024 if images is None else int(images.nbytes)

@@ -98,6 +98,10 @@ def test_batches_have_a_coder_that_does_not_pickle_to_estimate(config: RunConfig
     batch = ImageBatch(SHARDS[0], np.zeros((2, 8, 8, 3), np.float32), [], [])
     coder = beam.coders.registry.get_coder(ImageBatch)
     assert coder.estimate_size(batch) == 2 * 8 * 8 * 3 * 4
+    batch.rows.append(threading.Lock())  # nothing can pickle that
+    estimated, _ = coder.get_impl().get_estimated_size_and_observables(batch, nested=True)  # as Beam's counters do
+    assert estimated >= 2 * 8 * 8 * 3 * 4
+    batch.rows.clear()
     assert coder.decode(coder.encode(batch)).images.shape == (2, 8, 8, 3)
     assert beam.coders.registry.get_coder(LabelledBatch).estimate_size(LabelledBatch(SHARDS[0], [])) < 10_000
 

@@ -74,6 +74,16 @@ def cached(folder: Path, sha256: str | None = None) -> Path | None:
     return model if whole and sha256 in (None, known) else None
 
 
+def archive_digest(model: Path) -> str | None:
+    """sha256 of the archive that a SavedModel in the cache came from, as `model.sha256` has it; None if unknown."""
+    for folder in (model, model.parent):
+        try:
+            return json.loads(_manifest(folder).read_bytes())["sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
 def _has_variables(model: Path) -> bool:
     variables = model / "variables"
     return not variables.is_dir() or any(variables.iterdir())

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.console import plain_console
 from pipeline.errors import HublabelError
+from pipeline.handles.cache import archive_digest
 from pipeline.inspection.interface import Interface, choose, interfaces
 from pipeline.inspection.judgement import Judgement
 from pipeline.inspection.snippet import image_size, snippet
@@ -33,6 +34,7 @@ class Inspection:
         chosen: the one for hublabel, if any.
         judged: its outputs by name.
         problem: why there is none, or why it fails.
+        sha256: digest of the archive it came from, if it came from one.
     """
 
     handle: str
@@ -45,6 +47,7 @@ class Inspection:
     chosen: Interface | None
     judged: dict[str, Judgement] = field(default_factory=dict)
     problem: str | None = None
+    sha256: str | None = None
 
     @property
     def classes(self) -> int | None:
@@ -52,7 +55,7 @@ class Inspection:
 
     @property
     def config(self) -> str | None:
-        return snippet(self.handle, self.chosen, self.judged) if self.chosen else None
+        return snippet(self.handle, self.sha256, self.chosen, self.judged) if self.chosen else None
 
 
 def inspect_command(handle: str, as_json: bool) -> int:
@@ -102,6 +105,7 @@ def inspect(handle: str, path: str) -> Inspection:
             facts["problem"] = f"{chosen.title}: {error}"
     size = sum(file.stat().st_size for file in files)
     numbers = variables(Path(path))
+    facts["sha256"] = archive_digest(Path(path))
     return Inspection(handle, path, size, len(files), variables=numbers, found=found, chosen=chosen, **facts)
 
 
@@ -112,6 +116,7 @@ def _values(inspection: Inspection) -> dict[str, Any]:
         "path": inspection.path,
         "bytes": inspection.size,
         "files": inspection.files,
+        "sha256": inspection.sha256,
         "parameters": inspection.parameters,
         "variables": inspection.variables,
         "interfaces": [asdict(interface) for interface in inspection.found],
@@ -130,6 +135,8 @@ def _lines(inspection: Inspection) -> list[str]:
         f"  on disk     {inspection.size / 1e6:,.1f} MB in {inspection.files} files",
         f"  parameters  {_parameters(inspection)}",
     ]
+    if inspection.sha256:
+        lines.insert(2, f"  archive     sha256 {inspection.sha256}")
     if inspection.classes:
         lines.append(f"  classes     {inspection.classes:,}")
     for interface in inspection.found:

@@ -28,12 +28,18 @@ def outputs_to_use(judged: dict[str, Judgement]) -> dict[str, str]:
     return chosen
 
 
-def snippet(handle: str, interface: Interface, judged: dict[str, Judgement]) -> str | None:
-    """A complete config in YAML, with a comment wherever the model cannot tell; None if no output can be used."""
+def snippet(handle: str, sha256: str | None, interface: Interface, judged: dict[str, Judgement]) -> str | None:
+    """A complete config in YAML, with a comment wherever the model cannot tell; None if no output can be used.
+
+    Args:
+        sha256: digest of the archive behind the handle, which the config then pins.
+    """
     outputs = outputs_to_use(judged)
     if interface.image_input is None or not outputs:
         return None
     lines = ["input:", "  path: photos/", "", "model:", f"  handle: {_plain(_escaped(handle))}"]
+    if sha256:
+        lines.append(f'  sha256: "{sha256}"   # of the archive: another one is refused')
     lines += _call_lines(interface)
     lines.append(f"  outputs: {{{', '.join(f'{key}: {_plain(name)}' for key, name in outputs.items())}}}")
     lines += _class_lines(judged, outputs)

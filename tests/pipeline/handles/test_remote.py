@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from urllib3 import HTTPResponse
 
 from pipeline.handles import download as downloads
 from pipeline.handles.download import archive_url
@@ -298,6 +299,19 @@ def test_redirects_are_followed(hub: HubServer, saved_model: Path) -> None:
     hub.first = [Answer(b"", 307, {"Location": "/storage/m.tar.gz?token=1"})]
     assert_same(resolve_model(f"{hub.url}/a/b/1"), saved_model)
     assert [path for path, _ in hub.asked] == ["/a/b/1?tf-hub-format=compressed", "/storage/m.tar.gz?token=1"]
+
+
+def test_a_redirect_from_https_to_http_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else anyone on the way could hand us another program; no TLS server is needed to see it."""
+
+    class Pool:
+        def request(self, method: str, url: str, **_: object) -> HTTPResponse:
+            assert (method, url) == ("GET", "https://tfhub.dev/a/b/1?tf-hub-format=compressed")
+            return HTTPResponse(status=302, headers={"Location": "http://tfhub.dev/a.tar.gz"})
+
+    monkeypatch.setattr(downloads, "_pool", lambda scheme, host: Pool())
+    said = refused("https://tfhub.dev/a/b/1")
+    assert "it redirects from https to a connection that anyone on the way can change; if the link is dead" in said
 
 
 def test_credentials_go_to_the_server_and_nowhere_else(hub: HubServer, saved_model: Path, cache: Path) -> None:

@@ -1,5 +1,6 @@
 """`hublabel inspect` on models of every kind: what it says of them, and that its config runs."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from pipeline.child import columns_and_labels
 from pipeline.config import RunConfig, load_config
 from pipeline.inspection.command import Inspection, inspect
 from pipeline.models.convmixer import Architecture, export_convmixer
+from tests.hub_server import archive_bytes
 from tests.pipeline.inspection.modules import SIZE, Network, images
 from tests.pipeline.models.published_module import random_arrays, save_published_module
 from tests.pipeline.models.torch_files import save_safetensors
@@ -298,3 +300,20 @@ def test_what_is_no_model_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert said.startswith(f"hublabel: model.handle: {tmp_path} cannot be loaded as a SavedModel: ")
     assert said.count("\n") == 1
     assert cli.main(["inspect", str(tmp_path / "nowhere")]) == 2
+
+
+def test_an_archive_is_pinned_by_its_digest(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    network = Network()
+    network.save(folder, lambda x: {"out": network.logits(x)})
+    archive = tmp_path / "model.tar.gz"
+    archive.write_bytes(archive_bytes(folder, "nested"))
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert cli.main(["inspect", str(archive)]) == 0
+    assert f"  archive     sha256 {digest}" in capsys.readouterr().out.splitlines()
+    assert cli.main(["inspect", str(archive), "--json"]) == 0
+    (tmp_path / "printed.yaml").write_text(json.loads(capsys.readouterr().out)["config"])
+    model = load_config(tmp_path / "printed.yaml").model
+    assert (model.handle, model.sha256) == (str(archive), digest)

@@ -124,6 +124,19 @@ def test_a_later_override_wins_and_sets_the_output(hublabel: Hublabel, tmp_path:
     assert len(hublabel.rows()) == 3
 
 
+@pytest.mark.parametrize("name", ["out[/b] [0-9]*?{x}", 'it\'s :smile: ü "%s"', "a#b%20c&d"])
+def test_paths_are_taken_and_shown_as_they_are(hublabel: Hublabel, picture_folder: Path, name: str) -> None:
+    folder = hublabel.output.parent
+    hublabel.output = folder / name
+    photos = picture_folder.rename(folder / f"photos {name.replace('/', '')}")
+    (folder / "uris.txt").write_text("".join(f"{path}\n" for path in sorted(photos.iterdir())))
+    said = hublabel.run("--set", f"input.path={folder}/uris.txt", "--set", f"output.path={hublabel.output}")
+    assert said.code == 0, said.err
+    assert hublabel.rows() == [expected_row(n, photos / f"{n:03d}.png", n) for n in range(10)]
+    assert f"predictions: {hublabel.output}/predictions (Parquet)\n" in said.out
+    assert "\n000.png  red    1.000\n" in said.out
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 64])
 def test_batch_size_changes_no_row(hublabel: Hublabel, picture_folder: Path, batch_size: int) -> None:
     rows = hublabel.labelled("--set", f"batch.size={batch_size}", "--set", "run.shard_size=9")

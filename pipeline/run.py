@@ -35,8 +35,10 @@ def run_command(path: str, overrides: Sequence[str], extend: bool = False) -> in
 
 def supervised(work: Callable[[Console], Outcome], output: str) -> int:
     """Do `work` on the run in `output` and say how it ended; returns the exit code."""
+    from pipeline.arrow import forgo_pandas
     from pipeline.signals import StoppedError
 
+    forgo_pandas()
     try:
         outcome = work(plain_console(stderr=True))
     except StoppedError as error:

@@ -104,6 +104,17 @@ def local_path(uri: str) -> str:
 
 
 def _read_local(uri: str, max_bytes: int, settings: ReadBytes) -> bytes:  # noqa: ARG001
+    try:
+        return _read_file(uri, max_bytes)
+    except (FileNotFoundError, NotADirectoryError):
+        if ".tar#" not in (path := local_path(uri)):
+            raise
+    from transforms.tar_members import read_by_name
+
+    return read_by_name(path, max_bytes)
+
+
+def _read_file(uri: str, max_bytes: int) -> bytes:
     # O_NONBLOCK: opening a FIFO nobody writes to must not hang; for regular files it changes nothing.
     descriptor = os.open(local_path(uri), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb", buffering=0) as file:
@@ -133,6 +144,12 @@ def too_large(size: int, limit: int) -> ImageError:
 # The modules below are imported when they are needed: a run over local files loads no network libraries.
 
 
+def _read_tar_member(uri: str, max_bytes: int, settings: ReadBytes) -> bytes:  # noqa: ARG001
+    from transforms.tar_members import read_member
+
+    return read_member(uri, max_bytes)
+
+
 def _read_http(uri: str, max_bytes: int, settings: ReadBytes) -> bytes:
     from transforms.read_http import read_http
 
@@ -157,9 +174,11 @@ def _read_beam(uri: str, max_bytes: int, settings: ReadBytes) -> bytes:
     return read_beam(uri, max_bytes, dict(settings.options))
 
 
+TAR_MEMBER = "tar-member"  # of a plan's `plan_reader.SOURCE`
 SCHEMES: dict[str, Callable[[str, int, ReadBytes], bytes]] = {
     "": _read_local,
     "file": _read_local,
+    TAR_MEMBER: _read_tar_member,
     "http": _read_http,
     "https": _read_http,
     "s3": _read_s3,
@@ -178,7 +197,7 @@ EXTRAS = {  # scheme -> our extra with its client, and the module that shows whe
 def why_unreadable(scheme: str) -> str | None:
     """Why no URI of `scheme` can be read here: unknown, or its library is not installed; None where they can."""
     if scheme not in SCHEMES:
-        known = ", ".join(f"{name}://" for name in SCHEMES if name)
+        known = ", ".join(f"{name}://" for name in SCHEMES if name not in ("", TAR_MEMBER))
         return f"cannot read {scheme}:// URIs; local paths and {known} can be read"
     extra, module = EXTRAS.get(scheme, ("", ""))
     if not module or _is_installed(module):

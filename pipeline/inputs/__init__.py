@@ -17,6 +17,7 @@ from pipeline.inputs.json_lines import read_json_lines
 from pipeline.inputs.manifest import Manifest, Reading, make_batch
 from pipeline.inputs.parquet import is_parquet_folder, parquet_files, read_parquet
 from pipeline.inputs.suffixes import IMAGE_SUFFIXES, kind_of
+from pipeline.inputs.tar import read_tar
 from pipeline.inputs.text import read_lines
 from pipeline.inputs.uris import SCHEME, path_of_file_uri, uri_array
 
@@ -28,10 +29,10 @@ __all__ = ["IMAGE_SUFFIXES", "TAKES", "Input", "Reading", "find_inputs", "read_i
 TAKES = (
     "a folder of images, a glob such as 'photos/**/*.jpg', one image file, a text file with one URI a line, "
     "a CSV, TSV, JSON lines (.jsonl) or Parquet file with a column of URIs, a folder of Parquet files, "
-    "or a list of these, all on local disks"
+    "a WebDataset tar, a glob of these such as 'shards/*.tar', or a list of these, all on local disks"
 )
 BATCH_ROWS = 8192
-KINDS = frozenset({"image", "text", "csv", "tsv", "jsonl", "parquet"})  # besides folders
+KINDS = frozenset({"image", "text", "csv", "tsv", "jsonl", "parquet", "tar"})  # besides folders
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Input:
     Attributes:
         key: where it stands in the config, such as `input.path` or `input.path[2]`.
         path: as the user wrote it.
-        kind: `folder`, `image`, `text`, `csv`, `tsv`, `jsonl`, `parquet`; of a glob, that of the files it matches.
+        kind: `folder`, `image`, `text`, `csv`, `tsv`, `jsonl`, `parquet`, `tar`; of a glob, that of its files.
         location: absolute local path, or pattern of a glob; bytes, because file names need not be UTF-8.
         is_glob: `location` is a pattern.
     """
@@ -114,6 +115,8 @@ def _manifest(source: Input, path: bytes, reading: Reading) -> Manifest:
 def _read_list(kind: str, manifest: Manifest, left_out: Counter[str]) -> Iterator[pa.RecordBatch]:
     if kind == "parquet":
         return read_parquet(manifest)
+    if kind == "tar":
+        return read_tar(manifest, left_out)
     if kind == "jsonl":
         return read_json_lines(manifest, left_out)
     if kind in DELIMITERS:

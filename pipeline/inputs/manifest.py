@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from pipeline.errors import UsageError
 from pipeline.inputs.uris import uri_of_path
-from transforms.plan_reader import ERROR
+from transforms.plan_reader import ERROR, SOURCE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,7 +73,7 @@ class Manifest:
         """
         if self.reading.on_bad_line == "fail":
             raise UsageError(
-                f"{self.name}: {place} {number}: {reason} (input.on_bad_line: row makes failed rows of such {place}s)"
+                f"{self.name}: {place} {number}: {reason} (input.on_bad_line: row goes on, with a failed row for it)"
             )
         path = os.fsdecode(self.path).encode("utf-8", "replace").decode()
         return f"{uri_of_path(self.path)}#{place}={number}", f"{place} {number} of {path}: {reason}"
@@ -116,13 +116,17 @@ def checked_start(data: bytes, name: str, holds: str) -> bytes:
 def make_batch(
     uris: pa.StringArray,
     columns: Mapping[str, Any],
-    errors: Sequence[str | None] | None = None,
+    errors: Sequence[str | None] = (),
+    sources: Sequence[str | None] = (),
     *,
     texts: Collection[str] = (),
 ) -> pa.RecordBatch:
-    """Rows of a plan: `uri`, carried columns and, when there is any, the errors of rows that cannot be read.
+    """Rows of a plan.
 
     Args:
+        columns: those carried.
+        errors: of rows that cannot be read; no column when there are none.
+        sources: what is read for a row, where that is not its URI; no column when there are none.
         texts: columns whose values have no type but what they look like.
     """
     import pyarrow as pa
@@ -132,7 +136,8 @@ def make_batch(
     for name, array in columns.items():
         fields.append(pa.field(name, array.type, metadata=TEXT if name in texts else None))
         arrays.append(array)
-    if errors is not None and any(error is not None for error in errors):
-        fields.append(pa.field(ERROR, pa.string()))
-        arrays.append(pa.array(errors, pa.string()))
+    for name, values in ((ERROR, errors), (SOURCE, sources)):
+        if any(value is not None for value in values):
+            fields.append(pa.field(name, pa.string()))
+            arrays.append(pa.array(values, pa.string()))
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))

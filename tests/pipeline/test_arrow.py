@@ -5,11 +5,10 @@ import sys
 PROGRAM = """
 import json, sys
 from pipeline.arrow import forgo_pandas
-before = list(sys.meta_path)
 forgo_pandas()
 import pyarrow as pa
 table = pa.table({"uri": ["a", "b"], "row": pa.array([1, 2])})
-without, restored = "pandas" not in sys.modules, sys.meta_path == before
+without, restored = "pandas" not in sys.modules, "_Hiding" not in map(lambda it: type(it).__name__, sys.meta_path)
 frame = table.to_pandas()
 print(json.dumps([without, frame.row.tolist(), restored]))
 forgo_pandas()

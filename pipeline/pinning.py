@@ -21,12 +21,18 @@ from transforms.storage import Storage
 
 
 def pinned_record(
-    config: RunConfig, storage: Storage, console: Console, signals: Signals, extend: bool = False
+    config: RunConfig,
+    storage: Storage,
+    console: Console,
+    signals: Signals,
+    extend: bool = False,
+    keep_config: bool = False,
 ) -> RunRecord:
     """The record of the run, made now or found; a found one must be of the same run.
 
     Args:
         extend: take up what the input has got since the plan was made.
+        keep_config: leave the recorded config as it is, even where `config` differs in what may change.
 
     Raises:
         UsageError: the output holds parts of a run that differs, or there is nothing to extend.
@@ -44,7 +50,7 @@ def pinned_record(
                 "choose another output.path, or go back to those settings"
             )
         if not changed:
-            record = replace(found, config=recorded(config), model=model)
+            record = found if keep_config else replace(found, config=recorded(config), model=model)
             if extend:
                 record = _extended(record, config, storage, console, signals)
             if record != found:

@@ -61,12 +61,18 @@ def digest(value: Any) -> str:
 
 
 def recorded(config: RunConfig) -> dict[str, Any]:
-    """The resolved config as run.yaml has it: without the credentials of `input.path`, which only planning needs.
+    """The resolved config as run.yaml has it: without the credentials of `input.path` and `model.handle`.
+
+    Only planning and fetching the model need them, and by then both are done.
 
     So a list behind a signed URL may be signed anew between a run and its resumption.
     """
     values = config.resolved()
-    return {**values, "input": {**values["input"], "path": mask_values(values["input"]["path"])}}
+    return {
+        **values,
+        "input": {**values["input"], "path": mask_values(values["input"]["path"])},
+        "model": {**values["model"], "handle": mask_values(values["model"]["handle"])},
+    }
 
 
 def make_pins(config: RunConfig, model_path: str, libraries: Mapping[str, str]) -> dict[str, Any]:

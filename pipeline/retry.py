@@ -37,7 +37,9 @@ def retry_command(output: str, stages: Sequence[str], types: Sequence[str]) -> i
     record = load_record(storage, storage.root)
     if record is None:
         raise UsageError(f"{output}: no run here (no {NAME})")
-    values = {**record.config, "output": {**record.config["output"], "path": output}}
+    # The model is where the run had it: its handle may have lost credentials, and need not be fetched again.
+    model = {**record.config["model"], "handle": record.model, "sha256": None}
+    values = {**record.config, "model": model, "output": {**record.config["output"], "path": output}}
     config = config_from_resolved(values, f"{output}/{NAME}")
 
     def choose(stage: str, kind: str) -> bool:
@@ -48,18 +50,14 @@ def retry_command(output: str, stages: Sequence[str], types: Sequence[str]) -> i
 
 def shards_to_retry(coverage: Coverage, choose: Choose) -> Iterator[Shard]:
     """A shard of the next generation for each part with failed rows that `choose` takes."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from transforms.parts import part_name
+    from transforms.parts import part_name, read_rows
     from transforms.records import Shard
 
     for footer in coverage.footers():
         if not footer.failed:
             continue
         name = part_name(Shard(footer.file, footer.row_group, footer.rows, footer.generation))
-        data = pa.BufferReader(coverage.storage.read(name))
-        table = pq.read_table(data, columns=["error_stage", "error_type"])
+        table = read_rows(coverage.storage, name, ["error_stage", "error_type"])
         reasons = zip(table["error_stage"].to_pylist(), table["error_type"].to_pylist(), strict=True)
         positions = tuple(i for i, (stage, kind) in enumerate(reasons) if stage is not None and choose(stage, kind))
         if positions:

@@ -89,7 +89,7 @@ def retry(config: RunConfig, console: Console, choose: Choose) -> Outcome:
 
     storage = _storage(config)
     with output_lock(storage.root, console.print) as lock, stop_signals(lock.check) as signals:
-        record = pinned_record(config, storage, console, signals)
+        record = pinned_record(config, storage, console, signals, keep_config=True)
         outcome = Outcome(record, _coverage(storage, record, console))
         coverage = outcome.coverage
         coverage.only_wanted = True

@@ -51,6 +51,7 @@ def test_failed_rows_alone_are_tried_again(
     before = {row["row"]: row for row in hublabel.rows()}
     untouched = fingerprints(hublabel.output)
     mend(picture_folder, 1, 8)
+    recorded = (hublabel.output / "run.yaml").read_bytes()
     (picture_folder / "002.png").write_bytes(b"a good row's image is not looked at again")
     assert cli.main(["retry", str(hublabel.output)]) == 0
     rows = {row["row"]: row for row in hublabel.rows()}
@@ -67,6 +68,7 @@ def test_failed_rows_alone_are_tried_again(
     assert names(hublabel) == ["part-00000-g001.parquet", "part-00001-g002.parquet", "part-00002-g001.parquet"]
     assert {row["row"]: row for row in hublabel.rows()} == rows
     assert children.started == 2
+    assert (hublabel.output / "run.yaml").read_bytes() == recorded
 
 
 def test_failures_are_chosen_by_stage_and_type(

@@ -36,6 +36,17 @@ class Timeouts:
     decode: float = 60.0
 
 
+@dataclass
+class Patience:
+    """How long the last reads of a shard are waited for; may be changed while they are.
+
+    Attributes:
+        seconds: after which they are slow, and others may go first; None waits to their end.
+    """
+
+    seconds: float | None = None
+
+
 @dataclass(slots=True)
 class FilledBatch:
     """What `batches` yields: see `records.ImageBatch` for the fields."""
@@ -52,6 +63,7 @@ class _Image:
     stage: str = "read"
     data: bytes = b""
     task: Task | None = None
+    since: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True)
@@ -84,7 +96,27 @@ def batches(
     Yields:
         Every row exactly once: in `rows` of a batch, its image in the slot of the same index, or in `failed`.
     """
-    ahead = _Ahead(iter(rows), spec, batch_size, read, decode, decode_pool(decode_threads), timeouts or Timeouts())
+    for batch in batches_or_waits(rows, spec, batch_size, read, decode, decode_threads, timeouts):
+        if batch is not None:
+            yield batch
+
+
+def batches_or_waits(
+    rows: Iterable[Row],
+    spec: Preprocessing,
+    batch_size: int,
+    read: Read,
+    decode: Decode,
+    decode_threads: int | None = None,
+    timeouts: Timeouts | None = None,
+    patience: Patience | None = None,
+) -> Iterator[FilledBatch | None]:
+    """As `batches`; and None whenever all that is left to wait for are slow reads, as `patience` has it.
+
+    Whoever gets None may do something else and come back, as often as they like.
+    """
+    decoders, timeouts, patience = decode_pool(decode_threads), timeouts or Timeouts(), patience or Patience()
+    ahead = _Ahead(iter(rows), spec, batch_size, read, decode, decoders, timeouts, patience)
     try:
         yield from ahead.run()
     finally:
@@ -96,10 +128,10 @@ class _Ahead:
 
     def __init__(
         self, rows: Iterator[Row], spec: Preprocessing, batch_size: int, read: Read, decode: Decode, decoders: Pool,
-        timeouts: Timeouts,
+        timeouts: Timeouts, patience: Patience,
     ) -> None:  # fmt: skip
         self._rows, self._spec, self._batch_size = rows, spec, batch_size
-        self._read, self._decode, self._timeouts = read, decode, timeouts
+        self._read, self._decode, self._timeouts, self._patience = read, decode, timeouts, patience
         self._readers, self._decoders = read_pool(), decoders
         self._read_ahead = max(READ_AHEAD, 2 * batch_size)
         self._changed = threading.Condition()
@@ -114,9 +146,9 @@ class _Ahead:
         self._failed: list[Row] = []
         self._seconds = {"read": 0.0, "decode": 0.0}
 
-    def run(self) -> Iterator[FilledBatch]:
-        while (batch := self._next()) is not None:
-            yield batch
+    def run(self) -> Iterator[FilledBatch | None]:
+        while self._fill():
+            yield self._next()
 
     def close(self) -> None:
         """Nothing more is started; what runs finds nobody waiting."""
@@ -125,26 +157,38 @@ class _Ahead:
             FETCHED_BYTES.add(-sum(len(image.data) for image in self._fetched))
             self._fetched.clear()
 
-    def _next(self) -> FilledBatch | None:
+    def _fill(self) -> bool:
+        """Wait until there is something to take, or only slow reads are waited for; False when nothing is left."""
         with self._changed:
             self._start_more()
-            while not self._ready and not self._finished():
-                if not self._changed.wait(timeout=0.5):
+            while not self._ready and not self._finished() and not self._only_slow_reads():
+                if not self._changed.wait(timeout=0.5 if self._patience.seconds is None else 0.05):
                     self._give_up_hung()
                 self._start_more()
+            return bool(self._ready or self._open or self._failed or not self._finished())
+
+    def _next(self) -> FilledBatch | None:
+        with self._changed:
             if self._ready:
                 slots = self._ready.popleft()
+            elif not self._finished():
+                self._give_up_hung()
+                return None
             elif self._open is not None:
                 slots, self._open = self._open, None
                 slots.images[len(slots.rows) :] = 0
-            elif self._failed:
-                return self._take(None, [])
             else:
-                return None
+                return self._take(None, [])
             self._slots_used -= len(slots.rows)
             batch = self._take(slots.images, slots.rows)
             self._start_more()
             return batch
+
+    def _only_slow_reads(self) -> bool:
+        if self._patience.seconds is None or not self._exhausted or self._fetched or self._decoding:
+            return False
+        latest = time.monotonic() - self._patience.seconds
+        return all(image.since < latest for image in self._reading.values())
 
     def _take(self, images: np.ndarray | None, rows: list[Row]) -> FilledBatch:
         batch = FilledBatch(images, rows, self._failed, self._seconds)

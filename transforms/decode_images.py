@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 
 import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
 
-from transforms.ahead import Decode, Read, Timeouts, batches
+from transforms.ahead import Decode, Patience, Read, Timeouts, batches_or_waits
 from transforms.attempts import DEATHS_BEFORE_ISOLATION, attempt, forget_deaths
 from transforms.decode import decode_image
 from transforms.errors import ImageError
@@ -23,6 +26,9 @@ from transforms.read import read_bytes
 from transforms.records import FAILED, ImageBatch, Row, Shard
 from transforms.resize import resize
 from transforms.storage import open_storage
+
+SLOW_READ = 0.1  # seconds after which a shard's last reads let the next shard begin
+WAITING_SHARDS = 8  # at most; each may hold the images of one batch
 
 
 def open_picture(data: bytes, row: Row, spec: Preprocessing) -> np.ndarray:
@@ -73,6 +79,8 @@ class DecodeImages(beam.PTransform):
         decode_threads: None for one a processor.
         timeouts: when an image is given up.
         isolated: how to label image by image a shard that has killed its workers; None never does.
+        slow_read: seconds after which reads are slow: when a shard waits for nothing else, the next one begins, and
+            the rest of it comes between the batches of others, or at the end of the bundle. None: shard by shard.
     """
 
     root: str
@@ -83,9 +91,18 @@ class DecodeImages(beam.PTransform):
     decode_threads: int | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
     isolated: IsolatedWork | None = None
+    slow_read: float | None = SLOW_READ
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
         return shards | "Decode" >> beam.ParDo(_DecodeImages(self)).with_output_types(ImageBatch)
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A shard of which nothing but slow reads is left."""
+
+    batches: Generator[ImageBatch | None, None, None]
+    patience: Patience
 
 
 class _DecodeImages(beam.DoFn):
@@ -93,7 +110,8 @@ class _DecodeImages(beam.DoFn):
         self._root, self._spec, self._batch_size = step.root, step.spec, step.batch_size
         self._read, self._decode = step.read, step.decode
         self._decode_threads, self._timeouts = step.decode_threads, step.timeouts
-        self._isolated = step.isolated
+        self._isolated, self._slow_read = step.isolated, step.slow_read
+        self._waiting: deque[_Waiting] = deque()
         self._started = Metrics.counter("hublabel.DecodeImages", "shards_started")
         self._skipped = Metrics.counter("hublabel.DecodeImages", "shards_skipped")
         self._failed = Metrics.counter("hublabel.DecodeImages", "images_failed")
@@ -102,26 +120,81 @@ class _DecodeImages(beam.DoFn):
     def setup(self) -> None:
         self._storage = open_storage(self._root)
 
+    def start_bundle(self) -> None:
+        self._abandon()  # what a bundle that failed has left
+
     def process(self, shard: Shard) -> Iterator[ImageBatch]:
         if self._storage.exists(part_name(shard)):  # a runner's retry, or another attempt was faster
             self._skipped.inc()
             return
         self._started.inc()
+        patience = Patience(self._slow_read)
+        mine = self._batches(shard, patience)
+        try:
+            for batch in mine:
+                if batch is None:
+                    self._waiting.append(_Waiting(mine, patience))
+                    break
+                yield batch
+                yield from self._arrived()
+            while len(self._waiting) > WAITING_SHARDS:
+                yield from self._rest(self._waiting[0])
+        except BaseException:
+            mine.close()
+            self._abandon()
+            raise
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        try:
+            while self._waiting:
+                yield from map(GlobalWindows.windowed_value, self._rest(self._waiting[0]))
+        except BaseException:
+            self._abandon()
+            raise
+
+    def teardown(self) -> None:
+        self._abandon()
+
+    def _arrived(self) -> Iterator[ImageBatch]:
+        """What has come of the shards that wait, without waiting for more."""
+        for waiting in list(self._waiting):
+            for batch in waiting.batches:
+                if batch is None:
+                    break
+                yield batch
+            else:
+                self._waiting.remove(waiting)
+
+    def _rest(self, waiting: _Waiting) -> Iterator[ImageBatch]:
+        """All that is still to come of a shard."""
+        waiting.patience.seconds = None
+        for batch in waiting.batches:
+            if batch is not None:
+                yield batch
+        self._waiting.remove(waiting)
+
+    def _abandon(self) -> None:
+        while self._waiting:
+            self._waiting.pop().batches.close()
+
+    def _batches(self, shard: Shard, patience: Patience) -> Generator[ImageBatch | None, None, None]:
         with attempt(self._storage, shard) as deaths:
             rows = shard_rows(self._root, shard)
             if deaths >= DEATHS_BEFORE_ISOLATION and self._isolated is not None:
                 yield from self._one_by_one(shard, rows, self._isolated)
             else:
-                yield from self._in_batches(shard, rows)
+                yield from self._in_batches(shard, rows, patience)
             # Only now, with the shard's part committed downstream, is it known that nothing in it kills.
             forget_deaths(self._storage, shard, deaths)
 
-    def _in_batches(self, shard: Shard, rows: list[Row]) -> Iterator[ImageBatch]:
-        for batch in batches(
-            rows, self._spec, self._batch_size, self._read, self._decode, self._decode_threads, self._timeouts
-        ):
-            self._failed.inc(len(batch.failed))
-            yield ImageBatch(shard, batch.images, batch.rows, batch.failed, batch.seconds)
+    def _in_batches(self, shard: Shard, rows: list[Row], patience: Patience) -> Iterator[ImageBatch | None]:
+        work = (rows, self._spec, self._batch_size, self._read, self._decode, self._decode_threads, self._timeouts)
+        for batch in batches_or_waits(*work, patience):
+            if batch is None:
+                yield None
+            else:
+                self._failed.inc(len(batch.failed))
+                yield ImageBatch(shard, batch.images, batch.rows, batch.failed, batch.seconds)
 
     def _one_by_one(self, shard: Shard, rows: list[Row], work: IsolatedWork) -> Iterator[ImageBatch]:
         for row in label_isolated(rows, work, self._timeouts.read + self._timeouts.decode):

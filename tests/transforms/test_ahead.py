@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from transforms.ahead import READ_AHEAD, FilledBatch, Timeouts, batches
+from transforms.ahead import READ_AHEAD, FilledBatch, Patience, Timeouts, batches, batches_or_waits
 from transforms.errors import ImageError
 from transforms.pools import FETCHED_BYTES
 from transforms.preprocessing import Preprocessing
@@ -103,6 +103,60 @@ def test_a_slow_image_holds_up_nobody() -> None:
             release.set()
     assert "0" not in seen[:40]
     assert sorted(map(int, seen)) == list(range(41))
+
+
+def test_one_slow_read_in_a_hundred_holds_up_no_batch() -> None:
+    release = threading.Event()
+
+    def read(uri: str, max_bytes: int) -> bytes:
+        if int(uri) % 100 == 7:
+            assert release.wait(60)
+        return uri.encode()
+
+    def decode(data: bytes, row: Row, spec: Preprocessing) -> np.ndarray:
+        return np.zeros((1, 1, 3), np.uint8)
+
+    seen: list[int] = []
+    for batch in batches(rows_of(1000), SPEC, 10, read, decode, 2):
+        assert len(batch.rows) == 10
+        seen += [int(row.uri) for row in batch.rows]
+        if len(seen) == 990:  # all that is not slow came while nothing slow did
+            assert not [number for number in seen if number % 100 == 7]
+            release.set()
+    assert sorted(seen) == list(range(1000))
+
+
+def test_slow_reads_are_told_and_may_be_waited_for_later() -> None:
+    release = threading.Event()
+
+    def read(uri: str, max_bytes: int) -> bytes:
+        if uri == "2":
+            assert release.wait(60)
+        return read_number(uri, max_bytes)
+
+    patience = Patience(0.05)
+    stream = batches_or_waits(rows_of(7), SPEC, 2, read, decode_number, 2, patience=patience)
+    found = [next(stream) for _ in range(3)]
+    assert [None if batch is None else len(batch.rows) for batch in found] == [2, 2, None]
+    assert next(stream) is None
+    release.set()
+    patience.seconds = None
+    (last,) = stream
+    assert last is not None
+    early = [row.uri for batch in found if batch is not None for row in (*batch.rows, *batch.failed)]
+    assert sorted([*early, *(row.uri for row in (*last.rows, *last.failed))]) == list("0123456")
+    assert "2" in [row.uri for row in last.rows]
+
+
+def test_a_slow_read_that_hangs_is_given_up_though_nobody_waits_for_it() -> None:
+    release = threading.Event()
+    patience = Patience(0.05)
+    stream = batches_or_waits(
+        rows_of(1), SPEC, 2, lambda uri, limit: b"1" * release.wait(60), decode_number, 2, Timeouts(read=0.2), patience
+    )
+    found = [batch for batch in stream if batch is not None]
+    release.set()
+    assert [(row.uri, row.error_type) for batch in found for row in batch.failed] == [("0", "timeout")]
 
 
 def test_reading_ahead_is_bounded() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.testing.util import assert_that, equal_to
 
 from tests.pictures import colour_of, picture_bytes
+from transforms import decode_images
 from transforms.attempts import mark_name
 from transforms.decode_images import DecodeImages, _DecodeImages, open_picture, shard_rows
 from transforms.errors import ImageError
@@ -39,7 +42,7 @@ def root(picture_folder: Path, tmp_path: Path) -> Path:
 
 
 def decoder(root: Path, **changes: Any) -> _DecodeImages:
-    dofn = _DecodeImages(DecodeImages(str(root), SPEC, 2, **changes))
+    dofn = _DecodeImages(DecodeImages(str(root), SPEC, 2, **{"slow_read": None, **changes}))
     dofn.setup()
     return dofn
 
@@ -184,6 +187,118 @@ def test_marks_of_deaths_go_once_the_shard_is_done(root: Path) -> None:
     assert marks(root) == [mark_name(FIRST, attempt) for attempt in (1, 2, 3)]
     list(batches)
     assert marks(root) == []
+
+
+# Slow reads.
+
+
+class SlowReads:
+    """Reads files, but some of them not before they are released."""
+
+    def __init__(self, *slow: int) -> None:
+        self.slow = {f"{number:03d}": threading.Event() for number in slow}
+
+    def __call__(self, uri: str, max_bytes: int) -> bytes:
+        event = self.slow.get(Path(uri).stem)
+        assert event is None or event.wait(60)
+        return Path(uri).read_bytes()
+
+    def release(self) -> None:
+        for event in self.slow.values():
+            event.set()
+
+
+def positions(batches: Iterable[ImageBatch], shard: Shard) -> list[int]:
+    return sorted(row.position for batch in batches if batch.shard == shard for row in (*batch.rows, *batch.finished))
+
+
+def rest_of(dofn: _DecodeImages) -> list[ImageBatch]:
+    return [windowed.value for windowed in dofn.finish_bundle()]
+
+
+def test_a_slow_read_does_not_keep_the_next_shard_waiting(root: Path) -> None:
+    reads = SlowReads(1, 4)
+    dofn = decoder(root, read=reads, slow_read=0.2)
+    early = list(dofn.process(FIRST))
+    assert len(positions(early, FIRST)) == 4  # the fifth waits for another to make up a batch
+    between = list(dofn.process(SECOND))
+    assert positions(between, SECOND) == [0, 1, 2]
+    assert positions(between, FIRST) == []
+    assert marks(root) == [mark_name(FIRST, 1)]
+    reads.release()
+    late = rest_of(dofn)
+    assert {1, 4} < set(positions(late, FIRST))
+    assert positions([*early, *late], FIRST) == list(range(7))
+    for batch in (*early, *late):
+        check_slots(batch)
+    assert marks(root) == []
+    assert rest_of(dofn) == []
+
+
+def test_what_has_come_of_a_shard_that_waits_is_passed_on_between_others(root: Path) -> None:
+    reads = SlowReads(1)
+    dofn = decoder(root, read=reads, slow_read=0.2)
+    list(dofn.process(FIRST))
+    stream = dofn.process(SECOND)
+    next(stream)
+    reads.release()
+    found: list[ImageBatch] = []
+    while not positions(found, FIRST):
+        found += dofn._arrived()
+    found += stream
+    assert 1 in positions(found, FIRST)
+    assert marks(root) == []
+
+
+def test_only_so_many_shards_wait(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode_images, "WAITING_SHARDS", 1)
+    reads = SlowReads(1, 8)
+    dofn = decoder(root, read=reads, slow_read=0.2)
+    list(dofn.process(FIRST))
+    reads.slow["001"].set()
+    found = list(dofn.process(SECOND))
+    assert 1 in positions(found, FIRST)
+    assert marks(root) == [mark_name(SECOND, 1)]
+    reads.release()
+    assert 1 in positions(rest_of(dofn), SECOND)
+
+
+@pytest.mark.parametrize("end", ["error downstream", "next bundle", "teardown"])
+def test_shards_that_wait_are_left_in_order_when_the_bundle_fails(root: Path, end: str) -> None:
+    reads = SlowReads(1)
+    dofn = decoder(root, read=reads, slow_read=0.2)
+    list(dofn.process(FIRST))
+    assert marks(root) == [mark_name(FIRST, 1)]
+    if end == "error downstream":
+        stream = dofn.process(SECOND)
+        next(stream)
+        stream.close()
+    elif end == "next bundle":
+        dofn.start_bundle()
+    else:
+        dofn.teardown()
+    assert marks(root) == []
+    assert rest_of(dofn) == []
+    reads.release()
+
+
+def read_slowly(uri: str, max_bytes: int) -> bytes:
+    """Every third file takes longer than a slow read."""
+    if int(Path(uri).stem) % 3 == 1:
+        threading.Event().wait(0.3)
+    return Path(uri).read_bytes()
+
+
+def test_slow_reads_on_a_runner(root: Path) -> None:
+    pipeline = beam.Pipeline(runner=FnApiRunner())
+    rows = pipeline | beam.Create([FIRST, SECOND]) | DecodeImages(str(root), SPEC, 2, read_slowly) | beam.FlatMap(_rows)
+    assert_that(rows, equal_to(list(range(100, 110))))
+    pipeline.run().wait_until_finish()
+    assert marks(root) == []
+
+
+def _rows(batch: ImageBatch) -> list[int]:
+    return [row.row for row in (*batch.rows, *batch.finished)]
 
 
 # One picture.

@@ -28,6 +28,7 @@ from pipeline.record import load_record
 from transforms.attempts import withdraw_marks
 from transforms.masked_output import mask_output
 from transforms.masking import mask_values
+from transforms.parts import DamagedPartError
 from transforms.plan_reader import carried_columns
 from transforms.records import Shard
 from transforms.storage import StorageError, open_storage
@@ -113,8 +114,8 @@ def root_cause(error: BaseException) -> str:
 def is_storage_error(error: BaseException) -> bool:
     """Whether a disk or object store is the cause, by the last line of what Beam wraps around a step's error."""
     lines = [line for line in str(error).splitlines() if line.strip()]
-    name = f"{StorageError.__module__}.{StorageError.__name__}"
-    return isinstance(error, StorageError) or any(line.startswith(f"{name}: ") for line in lines[-1:])
+    names = tuple(f"{kind.__module__}.{kind.__name__}: " for kind in (StorageError, DamagedPartError))
+    return isinstance(error, (StorageError, DamagedPartError)) or any(line.startswith(names) for line in lines[-1:])
 
 
 def _end_with_parent() -> None:

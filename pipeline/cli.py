@@ -10,6 +10,7 @@ from typing import NoReturn
 from pipeline.cli_models import add_export, add_inspect
 from pipeline.errors import HublabelError
 from transforms.masking import mask_credentials
+from transforms.parts import DamagedPartError
 from transforms.storage import explain
 
 EPILOG = "Exit codes: 0 done, 1 failed, 2 bad usage or config, 3 too many failed images, 130 and 143 stopped."
@@ -28,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone
         sys.stderr.close()
         return 1
+    except DamagedPartError as error:
+        print(f"hublabel: {mask_credentials(str(error))}", file=sys.stderr)
+        return HublabelError.exit_code
     except OSError as error:  # a disk or an object store refused, or gave no answer
         print(f"hublabel: {mask_credentials(explain(error))}", file=sys.stderr)
         return HublabelError.exit_code

@@ -12,7 +12,7 @@ from pipeline.errors import HublabelError
 from pipeline.progress import LABELLING
 from pipeline.record import RunRecord
 from transforms.masking import mask_values
-from transforms.parts import newest_parts
+from transforms.parts import newest_parts, read_rows
 from transforms.storage import Storage
 
 NAME = "report.json"
@@ -61,17 +61,14 @@ def _count(storage: Storage, record: RunRecord) -> tuple[Counter[str], Counter[s
 
     Raises:
         HublabelError: a part that was there is not there any more.
+        DamagedPartError: the rows of a part cannot be read.
     """
-    import pyarrow.parquet as pq
-
     errors: Counter[str] = Counter()
     labels: Counter[str] = Counter()
     rows = 0
     for number in range(len(record.plan.files)):
         for _, name in newest_parts(storage, number).values():
-            with storage.open(name) as source, pq.ParquetFile(source) as file:
-                columns = [c for c in ("error_stage", "error_type", "label", "label_index") if c in file.schema.names]
-                table = file.read(columns=columns).to_pydict()
+            table = read_rows(storage, name, ("error_stage", "error_type", "label", "label_index")).to_pydict()
             rows += len(table["error_stage"])
             for stage, kind in zip(table["error_stage"], table["error_type"], strict=True):
                 if stage is not None:

@@ -16,6 +16,7 @@ from transforms.records import FAILED, OK
 if TYPE_CHECKING:
     import pyarrow as pa
 
+AGAIN = "`hublabel run` labels its images again"
 LABELLED = ("sha256", "bytes", "width", "height", "format")  # never null in a row that is ok
 CLASSIFIED = ("label_index", "score", "top_k")  # nor these, where there are classes
 ERROR = ("error_stage", "error_type", "error_message")  # never null in a failed row, always in one that is ok
@@ -68,14 +69,17 @@ def read_part(name: str, data: bytes) -> tuple[PartFooter, pa.Table]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    footer = read_footer(data)
-    if parse_part_name(name) != (footer.file, footer.row_group, footer.generation):
-        raise DamagedPartError("it holds another shard's rows")
+    try:
+        footer = read_footer(data)
+        if parse_part_name(name) != (footer.file, footer.row_group, footer.generation):
+            raise DamagedPartError("it holds another shard's rows")
+    except DamagedPartError as error:
+        raise DamagedPartError(f"{error}; {AGAIN}") from None
     try:
         table = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read()
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DamagedPartError(f"its rows cannot be read: {one_line(error)}") from None
+        raise DamagedPartError(f"its rows cannot be read ({one_line(error)}); delete it, and {AGAIN}") from None
     return footer, table
 
 

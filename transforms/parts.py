@@ -137,6 +137,33 @@ def part_footers(storage: Storage, names: Sequence[str]) -> Iterator[tuple[str, 
             yield name, result
 
 
+def read_rows(storage: Storage, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of the part `name`, its checksums compared.
+
+    Args:
+        columns: those of these that it has; None for all.
+
+    Raises:
+        DamagedPartError: they cannot be read; the message says what to do.
+        FileNotFoundError: there is no such part.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with storage.open(name) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
+            found = None if columns is None else [column for column in columns if column in file.schema_arrow.names]
+            return file.read(columns=found)
+    except (FileNotFoundError, StorageError):
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise DamagedPartError(
+            f"{storage.root}/{name}: its rows cannot be read ({reason}); "
+            "delete it, and `hublabel run` labels its images again"
+        ) from None
+
+
 def list_parts(storage: Storage, file: int) -> Iterator[tuple[int, int, str]]:
     """(row group, generation, name) of every file named as a part of plan file number `file`."""
     for name in storage.list(f"{FOLDER}/{file:05d}"):
@@ -168,17 +195,10 @@ def previous_part(storage: Storage, shard: Shard) -> Part:
     Raises:
         DamagedPartError: there is none that can be read.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     for generation in range(shard.generation - 1, -1, -1):
         name = part_name(replace(shard, generation=generation))
         if storage.exists(name):
-            data = storage.read(name)
-            try:
-                return Part(read_footer(data), pq.read_table(pa.BufferReader(data)))
-            except (pa.ArrowException, OSError) as error:
-                raise DamagedPartError(f"{name} cannot be read: {error}") from None
+            return Part(part_footer(storage, name), read_rows(storage, name))
     raise DamagedPartError(f"{shard} has no part to take its other rows from")
 
 

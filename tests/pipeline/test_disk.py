@@ -367,6 +367,35 @@ def test_what_else_a_crash_has_cut_short_is_told(
     goes_on(hublabel, picture_folder, fingerprints(hublabel.output))
 
 
+def flip_a_bit(part: Path) -> None:
+    """In the page of `row`, at the file's start; the footer stays sound."""
+    data = bytearray(part.read_bytes())
+    data[45] ^= 1
+    part.write_bytes(bytes(data))
+
+
+def test_a_flipped_bit_is_told_when_rows_are_read_and_never_carried_over(
+    hublabel: Hublabel, picture_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (picture_folder / "001.png").write_bytes(b"no picture")
+    assert hublabel.run().code == 0
+    whole = hublabel.parts()[0].read_bytes()
+    flip_a_bit(hublabel.parts()[0])
+    told = f"{hublabel.parts()[0]}: its rows cannot be read ("
+    assert cli.main(["verify", str(hublabel.output)]) == 1
+    (picture_folder / "001.png").write_bytes(picture_bytes(colour_of(1)))
+    capsys.readouterr()
+    assert cli.main(["retry", str(hublabel.output)]) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    message = err.splitlines()[-1]
+    assert message.startswith(f"hublabel: {told}")
+    assert message.endswith("); delete it, and `hublabel run` labels its images again")
+    assert hublabel.parts()[0].read_bytes() != whole
+    hublabel.parts()[0].unlink()
+    goes_on(hublabel, picture_folder, {})
+
+
 # The command itself, with its processes.
 
 

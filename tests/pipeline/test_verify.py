@@ -14,6 +14,7 @@ from pipeline import cli
 from pipeline.plan import write_plan
 from pipeline.record import save_record
 from pipeline.verify import verify
+from pipeline.verify_parts import AGAIN
 from tests.outputs import MadeOutput, data_of, make_output
 from transforms.errors import ImageError
 from transforms.parts import part_name
@@ -195,13 +196,13 @@ def test_a_flipped_bit_in_a_part_is_noticed_or_changes_nothing(made: MadeOutput)
 
 def test_a_part_under_another_shards_name(made: MadeOutput) -> None:
     shutil.copy(made.part(0), made.part(1))
-    assert problems_of(made) == ["parts: predictions/00000/part-00001.parquet: it holds another shard's rows"]
+    assert problems_of(made) == [f"parts: predictions/00000/part-00001.parquet: it holds another shard's rows; {AGAIN}"]
 
 
 def test_a_parquet_file_that_is_not_ours(made: MadeOutput) -> None:
     pq.write_table(pa.table({"row": [4, 5, 6, 7]}), made.part(1))
     assert problems_of(made) == [
-        "parts: predictions/00000/part-00001.parquet: not written by hublabel: its footer lacks our metadata"
+        f"parts: predictions/00000/part-00001.parquet: not written by hublabel: its footer lacks our metadata; {AGAIN}"
     ]
 
 
@@ -285,7 +286,9 @@ def test_a_footer_that_is_not_of_this_run(made: MadeOutput) -> None:
         made.rewrite(1, lambda table: table, **footer)
         assert problems_of(made) == [f"rows: predictions/00000/part-00001.parquet: {problem}"]
     made.rewrite(1, lambda table: table, rows=9)
-    assert problems_of(made) == ["parts: predictions/00000/part-00001.parquet: 4 rows where its footer says 9"]
+    assert problems_of(made) == [
+        f"parts: predictions/00000/part-00001.parquet: 4 rows where its footer says 9; {AGAIN}"
+    ]
 
 
 # What should not be there.

@@ -108,6 +108,8 @@ def _label_and_finish(
         storage.delete(SUCCESS)
         _label(config, storage, outcome, console, signals, lock)
     if outcome.coverage.covered and not (storage.exists(SUCCESS) and storage.exists(REPORT)):
+        outcome.coverage.only_wanted = False
+        _check_budget(config, outcome.coverage)  # a retry may not have mended enough
         _finish(storage, outcome)
 
 

@@ -104,7 +104,8 @@ class _WriteShards(beam.DoFn):
                     return False
                 raise
             table = merged(before.table, table, shard.positions)
-            seconds = {stage: seconds.get(stage, 0) + spent for stage, spent in before.footer.seconds.items()}
+            earlier = before.footer.seconds
+            seconds = {stage: seconds.get(stage, 0) + earlier.get(stage, 0) for stage in {**earlier, **seconds}}
         footer = PartFooter(
             plan=self._plan,
             file=shard.file,

@@ -83,6 +83,20 @@ def test_failures_are_chosen_by_stage_and_type(
     assert [row["row"] for row in hublabel.rows() if row["status"] == "failed"] == [6]
 
 
+def test_a_retry_that_mends_too_little_does_not_finish_a_run_over_its_budget(
+    hublabel: Hublabel, picture_folder: Path
+) -> None:
+    strict = ["--set", "run.max_failed={fraction: 0, at_least: 1}"]
+    assert hublabel.run(*strict).code == 3
+    (hublabel.output / "_SUCCESS").unlink(missing_ok=True)
+    mend(picture_folder, 1)
+    assert cli.main(["retry", str(hublabel.output)]) == 3
+    assert not (hublabel.output / "_SUCCESS").exists()
+    mend(picture_folder, 6)
+    assert cli.main(["retry", str(hublabel.output)]) == 0
+    assert (hublabel.output / "_SUCCESS").exists()
+
+
 def test_a_killed_retry_leaves_every_row_once_whoever_goes_on(
     hublabel: Hublabel, picture_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

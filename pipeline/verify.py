@@ -241,7 +241,10 @@ class _Walk:
     # What should not be there.
 
     def _stranger(self, name: str) -> None:
-        if name.rpartition("/")[2].startswith(TEMPORARY):
+        base = name.rpartition("/")[2]
+        if base.startswith((".", "_")) and not base.startswith(TEMPORARY) and not base.endswith(".parquet"):
+            return  # such as .DS_Store: readers of Parquet folders skip it
+        if base.startswith(TEMPORARY):
             self.others.add(f"{name}: {LEFT_OVER}")
         else:
             self.others.add(f"{name}: no part of this run; readers of the folder would take it for one")

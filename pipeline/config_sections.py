@@ -90,9 +90,8 @@ class InputSection(Section):
     path: Text | Annotated[Texts, Field(min_length=1)] = key(
         ...,
         "a path, a glob or a URI, or a list of these",
-        "What to label: a directory, a glob, a file of URIs, a table (CSV, TSV, JSON lines, Parquet), a WebDataset tar, "
-        "or a list of these. "
-        "Relative to the working directory.",
+        "What to label: a directory, a glob, a file of URIs, a table (CSV, TSV, JSON lines, Parquet), a WebDataset "
+        "tar, or a list of these. Relative to the working directory.",
     )
     uri_column: Text = key("uri", "the name of a column", "The column of a table that holds the URIs.")
     columns: Texts = key(

@@ -50,7 +50,8 @@ def label(
         | "Shards" >> beam.Create(list(shards))
         # Spreads the shards over the workers; everything after it is one fused stage, and pixels never leave it.
         | "Spread" >> beam.Reshuffle()
-        | "DecodeImages" >> DecodeImages(output, spec, config.batch.size, read, isolated=isolated, **reading(config.run))
+        | "DecodeImages"
+        >> DecodeImages(output, spec, config.batch.size, read, isolated=isolated, **reading(config.run))
         | "ClassifyImages" >> ClassifyImages(model, config.model.activation, columns)
         | "WriteShards"
         >> WriteShards(

@@ -18,7 +18,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(?:^<!-- (?P<mark>.*?) -->\n+)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-COMMANDS = re.compile(r"^(\$ )?(\S*/)?(hublabel|make|python3?|pip|duckdb|docker|kubectl|gcloud|mvn|java) ", re.MULTILINE)
+PROGRAMS = "hublabel|make|python3?|pip|duckdb|docker|kubectl|gcloud|mvn|java"
+COMMANDS = re.compile(rf"^(\$ )?(\S*/)?({PROGRAMS}) ", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#]+)")
 
 
@@ -31,7 +32,8 @@ def to_run(page: Path) -> list[tuple[str, str]]:
     found = []
     for block in blocks(page):
         text = "".join(line for line in block["text"].splitlines(True) if not line.startswith("make "))
-        if block["kind"] in ("sh", "python") and not (block["mark"] or "").startswith("not run here: ") and text.strip():
+        marked = (block["mark"] or "").startswith("not run here: ")
+        if block["kind"] in ("sh", "python") and not marked and text.strip():
             found.append((block["kind"], text))
     return found
 
@@ -74,7 +76,11 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if to_run(page)], ids=lambda page: page.name)
 def test_commands_of_the_docs_work(page: Path, checkout: Path) -> None:
-    environment = {**os.environ, "HOME": str(checkout.parent / "home"), "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}"}
+    environment = {
+        **os.environ,
+        "HOME": str(checkout.parent / "home"),
+        "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",
+    }
     for kind, text in to_run(page):
         command = ["bash", "-euo", "pipefail", "-c", text] if kind == "sh" else [sys.executable, "-c", text]
         done = subprocess.run(

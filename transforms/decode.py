@@ -7,9 +7,10 @@ from importlib import metadata
 
 import numpy as np
 
-from transforms.codecs import bmp, dicom, gif, jpeg, openexr, pillow, png, radiance
-from transforms.codecs.common import Header, unsupported, upright
+from transforms.codecs import bmp, dicom, gif, jpeg, openexr, partial, pillow, png, radiance, trusted
+from transforms.codecs.common import Header, truncated, unsupported, upright
 from transforms.codecs.failures import decode_failure, library_errors
+from transforms.errors import ImageError
 from transforms.geometry import reduction
 from transforms.preprocessing import Preprocessing
 
@@ -18,12 +19,13 @@ _BUNDLED = re.compile(r"lib(webp|tiff|avif|jpeg|openjp2)-[0-9a-f]+\.(?:so\.)?([0
 
 
 def decode_image(data: bytes, header: Header, spec: Preprocessing) -> np.ndarray:
-    """Decode one image whole: never a partial picture.
+    """Decode one image whole: never a partial picture, unless `spec.allow_truncated`.
 
     Args:
         data: the whole file.
         header: of the same bytes, from `read_header`, its size already checked with `check_limits`.
-        spec: `exif` (turn upright) and `background` (under alpha) apply; the rest tells how small the picture will be.
+        spec: `exif` (turn upright), `background` (under alpha), `decoder` and `allow_truncated` apply; the rest tells
+            how small the picture will be.
 
     Returns:
         uint8 `[H, W, 3]` RGB, C-contiguous; height and width as stored, swapped for orientations 5 to 8. A JPEG that
@@ -32,21 +34,42 @@ def decode_image(data: bytes, header: Header, spec: Preprocessing) -> np.ndarray
     Raises:
         ImageError: stage `decode`; `truncated`, `corrupt`, `unsupported_format`, `out_of_memory`.
     """
+    turned = spec.exif and header.orientation >= 5
+    height, width = (header.width, header.height) if turned else (header.height, header.width)
+    reduced = reduction(height, width, spec)
     try:
-        pixels = _decode(data, header, spec)
+        if header.truncated:
+            raise truncated(f"the {header.format.upper()} picture ends before it is complete")
+        pixels = _decode(data, header, spec, reduced)
+    except ImageError as error:
+        pixels = _what_there_is(error, data, header, spec, reduced)
     except library_errors() as error:
-        raise decode_failure(error, header) from error
+        pixels = _what_there_is(decode_failure(error, header), data, header, spec, reduced)
     if spec.exif and header.orientation != 1:
         return upright(pixels, header.orientation)
     return np.ascontiguousarray(pixels)
 
 
-def _decode(data: bytes, header: Header, spec: Preprocessing) -> np.ndarray:
+def _what_there_is(failure: ImageError, data: bytes, header: Header, spec: Preprocessing, reduced: int) -> np.ndarray:
+    """A partial picture, where that is allowed and possible; otherwise raises `failure`."""
+    if not spec.allow_truncated or failure.type != "truncated":
+        raise failure
+    known: tuple[type[BaseException], ...] = (ImageError, *library_errors())
+    try:
+        pixels = partial.decode(data, header, reduced, spec.background)
+    except known:
+        pixels = None
+    if pixels is None:
+        raise failure
+    return pixels
+
+
+def _decode(data: bytes, header: Header, spec: Preprocessing, reduced: int) -> np.ndarray:
+    if spec.decoder == "tensorflow-io" and header.format in trusted.FORMATS:
+        return trusted.decode(data, header, reduced, spec.background)
     match header.format:
         case "jpeg":
-            turned = spec.exif and header.orientation >= 5
-            height, width = (header.width, header.height) if turned else (header.height, header.width)
-            return jpeg.decode(data, header, reduction(height, width, spec))
+            return jpeg.decode(data, header, reduced)
         case "png":
             return png.decode(data, header, spec.background)
         case "gif":

@@ -45,7 +45,7 @@ def open_picture(data: bytes, row: Row, spec: Preprocessing) -> np.ndarray:
     Raises:
         ImageError: stage `decode`, see docs/images.md for the types.
     """
-    header = read_header(data)
+    header = read_header(data, spec.allow_truncated)
     row.format, row.width, row.height = header.format, header.width, header.height
     check_limits(header, data, spec)
     with DECODED_PIXELS.hold(header.width * header.height):

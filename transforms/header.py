@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from transforms.codecs import bmp, dicom, gif, jpeg, openexr, pillow, png, radiance
+from transforms.codecs import bmp, dicom, gif, jpeg, openexr, partial, pillow, png, radiance
 from transforms.codecs.common import Header, unsupported
 from transforms.codecs.failures import header_failure, library_errors
 from transforms.codecs.sniff import looks_like, sniff
@@ -28,11 +29,12 @@ _READERS: dict[str, Callable[[bytes], Header]] = {
 FORMATS = tuple(_READERS)
 
 
-def read_header(data: bytes) -> Header:
+def read_header(data: bytes, allow_truncated: bool = False) -> Header:
     """Read format, size and orientation by content, never by suffix; a damaged EXIF block does not fail a picture.
 
     Args:
         data: the whole file.
+        allow_truncated: whether it may end too early, behind what tells the size.
 
     Raises:
         ImageError: stage `decode`; `empty`, `unsupported_format` (saying what the bytes look like), `truncated`,
@@ -47,6 +49,11 @@ def read_header(data: bytes) -> Header:
         return _READERS[name](data)
     except library_errors() as error:
         raise header_failure(error, name, len(data)) from error
+    except ImageError as error:
+        header = partial.read_header(name, data) if allow_truncated and error.type == "truncated" else None
+        if header is None:
+            raise
+        return replace(header, truncated=True)
 
 
 def check_limits(header: Header, data: bytes, spec: Preprocessing) -> None:

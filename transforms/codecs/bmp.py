@@ -31,15 +31,24 @@ def read_header(data: bytes) -> Header:
 
 def decode(data: bytes, header: Header) -> np.ndarray:
     """Decode to uint8 `[H, W, 3]` RGB. The fourth byte of plain 32-bit pixels is unused by the format, not alpha."""
-    offset, size = struct.unpack_from("<II", data, 10)
-    if size >= _INFO_HEADER and len(data) >= 34:
-        bits, compression = struct.unpack_from("<HI", data, 28)
-        if bits in (24, 32) and compression == _UNCOMPRESSED:
-            row = (header.width * bits // 8 + 3) // 4 * 4
-            if offset + row * header.height > len(data):
-                raise truncated(f"the BMP ends before its picture is complete, after {len(data):,} bytes")
-            return _tensorflow(data)
-    return _pillow(data)
+    row = plain_row_bytes(data, header)
+    if row is None:
+        return _pillow(data)
+    (offset,) = struct.unpack_from("<I", data, 10)
+    if offset + row * header.height > len(data):
+        raise truncated(f"the BMP ends before its picture is complete, after {len(data):,} bytes")
+    return _tensorflow(data)
+
+
+def plain_row_bytes(data: bytes, header: Header) -> int | None:
+    """Bytes of a row of plain 24 or 32-bit pixels, padding included; None where pixels are stored in another way."""
+    (size,) = struct.unpack_from("<I", data, 14)
+    if size < _INFO_HEADER or len(data) < 34:
+        return None
+    bits, compression = struct.unpack_from("<HI", data, 28)
+    if bits not in (24, 32) or compression != _UNCOMPRESSED:
+        return None
+    return (header.width * bits // 8 + 3) // 4 * 4
 
 
 def _tensorflow(data: bytes) -> np.ndarray:

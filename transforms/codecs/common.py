@@ -18,6 +18,7 @@ class Header:
         width, height: pixels as stored, before any orientation is applied.
         orientation: of EXIF, 1 to 8; 1 where there is none or it cannot be read.
         components: channels as stored, where the decoder needs to know (JPEG: 1, 3 or 4).
+        truncated: whether the file ends before its picture does; read on request only.
     """
 
     format: str
@@ -25,6 +26,7 @@ class Header:
     height: int
     orientation: int = 1
     components: int = 3
+    truncated: bool = False
 
 
 def truncated(what: str) -> ImageError:

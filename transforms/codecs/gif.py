@@ -13,12 +13,15 @@ _IMAGE, _EXTENSION, _TRAILER = 0x2C, 0x21, 0x3B
 _GRAPHIC_CONTROL = 0xF9
 
 
-def read_header(data: bytes) -> Header:
-    """Read the logical screen (GIF89a, section 18), widened where the first frame reaches beyond it, as Pillow does."""
+def read_header(data: bytes, whole: bool = True) -> Header:
+    """Read the logical screen (GIF89a, section 18), widened where the first frame reaches beyond it, as Pillow does.
+
+    Unless it must be `whole`, the first frame's data may end anywhere.
+    """
     if len(data) < 13:
         raise truncated(f"the GIF ends inside its header, after {len(data):,} bytes")
     width, height = struct.unpack_from("<HH", data, 6)
-    frame = _first_frame(data)
+    frame = _first_frame(data, whole)
     if not frame.width or not frame.height:
         raise corrupt(f"the GIF's first frame has a size of {frame.width} x {frame.height}")
     return Header("gif", max(width, frame.left + frame.width), max(height, frame.top + frame.height))
@@ -64,15 +67,15 @@ def decode(data: bytes, header: Header, background: tuple[int, int, int]) -> np.
     return canvas
 
 
-def _first_frame(data: bytes) -> _Frame:
+def _first_frame(data: bytes, whole: bool = True) -> _Frame:
     """Find the first image descriptor and the end of its data; raises `truncated` or `corrupt`."""
     try:
-        return _walk(data)
+        return _walk(data, whole)
     except (IndexError, struct.error) as error:
         raise truncated(f"the GIF ends before its first frame is complete, after {len(data):,} bytes") from error
 
 
-def _walk(data: bytes) -> _Frame:
+def _walk(data: bytes, whole: bool) -> _Frame:
     palette, colours = 13, _colours(data[10])
     at = 13 + 3 * colours
     control: int | None = None
@@ -87,7 +90,8 @@ def _walk(data: bytes) -> _Frame:
     if flags & 0x80:
         palette, colours = body, _colours(flags)
         body += 3 * colours
-    return _Frame(left, top, width, height, at, control, palette, colours, _skip_blocks(data, body + 1))
+    end = _skip_blocks(data, body + 1) if whole else len(data)
+    return _Frame(left, top, width, height, at, control, palette, colours, end)
 
 
 def _colours(flags: int) -> int:

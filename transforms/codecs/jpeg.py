@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -93,18 +94,23 @@ def decode(data: bytes, header: Header, reduction: int = 1) -> np.ndarray:
     return _tensorflow(data, reduction)
 
 
-def _simplejpeg(data: bytes, header: Header, reduction: int) -> np.ndarray:
+def decode_partial(data: bytes, header: Header, reduction: int = 1) -> np.ndarray:
+    """As `decode`, of a file that ends too early: what is not there is grey, or blurred in a progressive file."""
+    return _simplejpeg(data, header, reduction, strict=False)
+
+
+def _simplejpeg(data: bytes, header: Header, reduction: int, strict: bool = True) -> np.ndarray:
     import simplejpeg
 
-    size = {}
+    options: dict[str, Any] = {"strict": strict}
     if reduction > 1:
         height, width = header.height // reduction, header.width // reduction
-        size = {"min_height": height, "min_width": width, "min_factor": reduction}
+        options |= {"min_height": height, "min_width": width, "min_factor": reduction}
     if header.components == 4:
-        return _from_cmyk(simplejpeg.decode_jpeg(data, "CMYK", **size))
+        return _from_cmyk(simplejpeg.decode_jpeg(data, "CMYK", **options))
     if header.components == 1:
-        return three_channels(simplejpeg.decode_jpeg(data, "GRAY", **size))
-    return simplejpeg.decode_jpeg(data, "RGB", **size)
+        return three_channels(simplejpeg.decode_jpeg(data, "GRAY", **options))
+    return simplejpeg.decode_jpeg(data, "RGB", **options)
 
 
 def _from_cmyk(inverted: np.ndarray) -> np.ndarray:

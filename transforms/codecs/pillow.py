@@ -17,6 +17,7 @@ from transforms.codecs.common import Header, compose, corrupt, three_channels, t
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
     from PIL.TiffImagePlugin import TiffImageFile
 
 _ORIENTATION = 0x0112
@@ -25,12 +26,12 @@ _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 _INVERSE = {6: 8, 8: 6}
 
 
-def read_webp_header(data: bytes) -> Header:
+def read_webp_header(data: bytes, whole: bool = True) -> Header:
     """Walk the RIFF chunks (WebP container, RFC 9649): canvas size, orientation, and whether the file is whole."""
     if len(data) < 30:
         raise truncated(f"the WebP ends inside its header, after {len(data):,} bytes")
     (riff,) = struct.unpack_from("<I", data, 4)
-    if riff + 8 > len(data):
+    if whole and riff + 8 > len(data):
         raise truncated(f"the WebP ends after {len(data):,} of {riff + 8:,} bytes")
     kind = data[12:16]
     if kind == b"VP8X":
@@ -91,7 +92,8 @@ def read_avif_header(data: bytes) -> Header:
     """Parse the boxes (libavif, no pixel decode): size, and the turn of `irot` and `imir` as an orientation."""
     _check_boxes(data)
     with _open_avif(data) as picture:
-        return Header("avif", picture.width, picture.height, _tag_orientation(picture.getexif().get(_ORIENTATION)))
+        turn = _tag_orientation(picture.getexif().get(_ORIENTATION))
+        return Header("avif", picture.width, picture.height, turn, 4 if picture.mode == "RGBA" else 3)
 
 
 def _check_boxes(data: bytes) -> None:
@@ -130,15 +132,50 @@ def decode_avif(data: bytes, background: tuple[int, int, int]) -> np.ndarray:
         return _rgb(picture, background)
 
 
-def decode_tiff(data: bytes, header: Header, background: tuple[int, int, int]) -> np.ndarray:
+def decode_partial_gif(data: bytes, background: tuple[int, int, int]) -> np.ndarray:
+    """Decode what there is of the first frame to uint8 `[H, W, 3]` RGB; the rest has the palette's first colour."""
+    from PIL.GifImagePlugin import GifImageFile
+
+    with GifImageFile(io.BytesIO(data)) as picture:
+        _load_partial(picture)
+        return _rgb(picture, background)
+
+
+def decode_partial_bmp(data: bytes) -> np.ndarray:
+    """Decode what there is to uint8 `[H, W, 3]` RGB; the rest has the palette's first colour."""
+    from PIL.BmpImagePlugin import BmpImageFile
+
+    with BmpImageFile(io.BytesIO(data)) as picture:
+        _load_partial(picture)
+        return np.array(picture.convert("RGB"))
+
+
+def _load_partial(picture: ImageFile) -> None:
+    """Load as much as there is: decoders fill the picture from the top and stop where the file ends."""
+    try:
+        picture.load()
+    except OSError:
+        if picture._im is None:
+            raise
+        picture.tile = []  # so that it counts as loaded
+
+
+def decode_tiff(data: bytes, header: Header, background: tuple[int, int, int], partial: bool = False) -> np.ndarray:
     """Decode the first page to uint8 `[H, W, 3]` RGB as stored; of 16 bits the upper 8 are kept.
+
+    With `partial`, what is not there is black.
 
     Raises:
         ImageError: `unsupported_format` for 32-bit samples, whose range nothing in the file names.
     """
     with io.BytesIO(data) as file:
         picture = _open_tiff(file)
-        picture.load()
+        if partial:
+            _load_partial(picture)
+            if _ORIENTATION in picture.tag_v2:  # what did not load was not turned either
+                picture.load_end()
+        else:
+            picture.load()
         if picture.mode in ("F", "I"):
             raise unsupported("the TIFF holds 32-bit samples, for which no black and white are known")
         pixels = _sixteen_bits(picture) if picture.mode.startswith("I;16") else _rgb(picture, background)

@@ -13,8 +13,11 @@ from transforms.codecs.common import Header, compose, corrupt, truncated
 _GREY_ALPHA, _RGB_ALPHA = 4, 6
 
 
-def read_header(data: bytes) -> Header:
-    """Walk the chunks (PNG 3rd edition, 5.3): size, alpha (`components` 4), orientation of `eXIf`, and the end."""
+def read_header(data: bytes, whole: bool = True) -> Header:
+    """Walk the chunks (PNG 3rd edition, 5.3): size, alpha (`components` 4), orientation of `eXIf`, and the end.
+
+    Unless it must be `whole`, the file may end anywhere behind the first chunk.
+    """
     if len(data) < 33:
         raise truncated(f"the PNG ends inside its header, after {len(data):,} bytes")
     if data[12:16] != b"IHDR":
@@ -23,7 +26,7 @@ def read_header(data: bytes) -> Header:
     if not 0 < width < 2**31 or not 0 < height < 2**31:
         raise corrupt(f"the PNG's header gives a size of {width} x {height}")
     alpha, turn = colour in (_GREY_ALPHA, _RGB_ALPHA), 1
-    for kind, start, end in _chunks(data):
+    for kind, start, end in chunks(data, whole):
         if kind == b"tRNS":
             alpha = True
         elif kind == b"eXIf":
@@ -31,17 +34,21 @@ def read_header(data: bytes) -> Header:
     return Header("png", width, height, turn, 4 if alpha else 3)
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+def chunks(data: bytes, whole: bool = True) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start and end of each chunk's data, up to `IEND`; unless `whole`, the last one may be cut short."""
     at = 8
     while at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
         if at + 12 + length > len(data):
+            if not whole:
+                yield kind, at + 8, min(at + 8 + length, len(data))
             break
         yield kind, at + 8, at + 8 + length
         if kind == b"IEND":
             return
         at += 12 + length
-    raise truncated(f"the PNG ends before its picture is complete, after {len(data):,} bytes")
+    if whole:
+        raise truncated(f"the PNG ends before its picture is complete, after {len(data):,} bytes")
 
 
 def decode(data: bytes, header: Header, background: tuple[int, int, int]) -> np.ndarray:

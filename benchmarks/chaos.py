@@ -29,10 +29,10 @@ from benchmarks import chaos_checks as checks
 from benchmarks.mixed import mixed_set, save_model, write_config
 from benchmarks.witness import Witness
 
-IMAGES = 240
+IMAGES = 1_200
 SHARD_SIZE = 8
 BATCH_SIZE = 4
-SLOW_DISK = 0.25  # seconds that opening an image takes, so that kills land in the middle
+SLOW_DISK = 0.25  # seconds that opening an image takes, so that kills land in the middle of several shards
 ORPHAN_SECONDS = 10.0  # a child whose parent was killed ends within, on a busy machine too
 STOP_SECONDS = 5.0  # Ctrl-C and SIGTERM end a run within
 HANG_SECONDS = 300.0  # after which a run is taken to hang

@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 from benchmarks.witness import Opening
 
 TOLERANCE = 1e-4  # of scores, logits and embeddings: a batch holds other neighbours after a restart
-IN_FLIGHT = 2  # shards that the local runner works on at a time
+IN_FLIGHT = 2 * (
+    1 + 8
+)  # shards: the local runner has two bundles, each works on one and on a slow disk keeps eight waiting
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import struct
 
 import numpy as np
@@ -127,3 +128,24 @@ def dicom(
             body += element(0x0028, first + offset, "DS", str(value).encode())
     body += element(0x7FE0, 0x0010, "OW" if bits == 16 else "OB", stored.tobytes())
     return b"\0" * 128 + b"DICM" + meta + body
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """Flip, insert, remove, cut or repeat, most often near the start, where structure is."""
+    body = bytearray(data)
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(min(len(body), 600) if rng.random() < 0.6 else len(body))
+        match rng.randrange(6):
+            case 0:
+                body[at] = rng.randrange(256)
+            case 1:
+                body[at] ^= 1 << rng.randrange(8)
+            case 2:
+                body[at:at] = rng.randbytes(rng.randint(1, 8))
+            case 3 if len(body) > 64:
+                del body[at : at + rng.randint(1, 8)]
+            case 4 if len(body) > 64:
+                del body[rng.randrange(32, len(body)) :]
+            case _:
+                body[at : at + 4] = rng.choice([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\0\0\0\1"])
+    return bytes(body)

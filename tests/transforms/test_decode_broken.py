@@ -6,11 +6,12 @@ import random
 import re
 import threading
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from tests.transforms.formats import photo, saved
+from tests.transforms.formats import mutated, photo, saved
 from tests.transforms.test_header import FILES
 from transforms.decode import decode_image
 from transforms.errors import ImageError
@@ -21,12 +22,12 @@ SPEC = Preprocessing(max_pixels=1_000_000)
 TYPES = {"empty", "unsupported_format", "truncated", "corrupt", "too_many_pixels", "out_of_memory"}
 
 
-def outcome(data: bytes) -> tuple[int, ...] | ImageError:
+def outcome(data: bytes, spec: Preprocessing = SPEC) -> tuple[int, ...] | ImageError:
     """What `DecodeImages` does with the bytes: the picture's shape, or the reason."""
     try:
-        header = read_header(data)
-        check_limits(header, data, SPEC)
-        pixels = decode_image(data, header, SPEC)
+        header = read_header(data, spec.allow_truncated)
+        check_limits(header, data, spec)
+        pixels = decode_image(data, header, spec)
     except ImageError as error:
         return error
     assert pixels.dtype == np.uint8
@@ -70,33 +71,13 @@ def test_damaged_picture_data() -> None:
     assert reason(jpeg[:at] + b"\xff\xff\xff\x7f" * 8 + jpeg[at + 32 :]).type == "corrupt"
 
 
-def mutated(data: bytes, rng: random.Random) -> bytes:
-    """Flip, insert, remove, cut or repeat, most often near the start, where structure is."""
-    body = bytearray(data)
-    for _ in range(rng.randint(1, 4)):
-        at = rng.randrange(min(len(body), 600) if rng.random() < 0.6 else len(body))
-        match rng.randrange(6):
-            case 0:
-                body[at] = rng.randrange(256)
-            case 1:
-                body[at] ^= 1 << rng.randrange(8)
-            case 2:
-                body[at:at] = rng.randbytes(rng.randint(1, 8))
-            case 3 if len(body) > 64:
-                del body[at : at + rng.randint(1, 8)]
-            case 4 if len(body) > 64:
-                del body[rng.randrange(32, len(body)) :]
-            case _:
-                body[at : at + 4] = rng.choice([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\0\0\0\1"])
-    return bytes(body)
-
-
+@pytest.mark.parametrize("spec", [SPEC, replace(SPEC, allow_truncated=True)], ids=["strict", "lenient"])
 @pytest.mark.parametrize("name", FORMATS)
-def test_mutations_decode_or_have_a_reason(name: str) -> None:
+def test_mutations_decode_or_have_a_reason(name: str, spec: Preprocessing) -> None:
     rng = random.Random(name)
     seen: Counter[str] = Counter()
     for _ in range(200):
-        found = outcome(mutated(FILES[name], rng))
+        found = outcome(mutated(FILES[name], rng), spec)
         if isinstance(found, ImageError):
             assert found.stage == "decode"
             assert found.type in TYPES

@@ -72,7 +72,10 @@ def _png(data: bytes, header: Header, background: tuple[int, int, int]) -> np.nd
             packed += data[start:end]
         elif kind in (b"PLTE", b"tRNS"):
             kept += _chunk(kind, data[start:end])
-    rows = zlib.decompressobj().decompress(packed, expected) if packed else b""
+    try:
+        rows = zlib.decompressobj().decompress(packed, expected) if packed else b""
+    except zlib.error:
+        raise corrupt("the PNG's data is damaged before it ends") from None
     body = zlib.compress(rows + bytes(expected - len(rows)), 1)
     whole = data[:8] + _chunk(b"IHDR", data[16:29]) + kept + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
     pixels = png.decode(whole, header, background)

@@ -40,7 +40,8 @@ def test_mixed_inputs_carry_their_columns(hublabel: Hublabel, picture_folder: Pa
     (tmp_path / "b.csv").write_text('id,caption,uri\n7,"two\nlines",photos/001.png\n,"say ""hi""",photos/001.png\n')
     (tmp_path / "c.jsonl").write_text(json.dumps({"uri": "photos/005.png", "id": 1, "boxes": [[3]]}))
     inputs = f"[{tmp_path}/a.parquet, {tmp_path}/b.csv, {picture_folder}/000.png, {tmp_path}/c.jsonl]"
-    rows = hublabel.labelled("--set", f"input.path={inputs}", "--set", "input.columns=[id, caption, price, taken, boxes]")
+    columns = "input.columns=[id, caption, price, taken, boxes]"
+    rows = hublabel.labelled("--set", f"input.path={inputs}", "--set", columns)
     carried = [
         {"id": 2**40, "caption": None, "price": Decimal("1.20"), "taken": taken, "boxes": [[1, 2], []]},
         {"id": None, "caption": None, "price": Decimal("-0.05"), "taken": None, "boxes": None},

@@ -7,7 +7,7 @@ import struct
 
 import numpy as np
 
-from transforms.codecs.common import Header, corrupt, truncated
+from transforms.codecs.common import Header, corrupt, operand, truncated
 
 _CORE_HEADER, _INFO_HEADER = 12, 40
 _UNCOMPRESSED = 0
@@ -54,7 +54,7 @@ def plain_row_bytes(data: bytes, header: Header) -> int | None:
 def _tensorflow(data: bytes) -> np.ndarray:
     import tensorflow as tf
 
-    return np.ascontiguousarray(tf.io.decode_bmp(data).numpy()[..., :3])
+    return np.ascontiguousarray(tf.io.decode_bmp(operand(data)).numpy()[..., :3])
 
 
 def _pillow(data: bytes) -> np.ndarray:

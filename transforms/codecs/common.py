@@ -44,6 +44,15 @@ def unsupported(what: str) -> ImageError:
     return ImageError("decode", "unsupported_format", what)
 
 
+def operand(data: bytes) -> np.ndarray:
+    """A file's bytes as an operation of TensorFlow takes them, to be given together with attributes of exact types.
+
+    Of plain `bytes`, or with an int where an attribute is a float, TensorFlow 2.16 makes a tensor in Python: that
+    takes longer, and leaks 340 bytes each time.
+    """
+    return np.array(data, dtype=object)
+
+
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Turn `[H, W, C]` pixels as EXIF's orientation tag (0x0112) demands; 5 to 8 swap height and width."""
     if orientation in (5, 6, 7, 8):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transforms.codecs.common import Header, corrupt, truncated
+from transforms.codecs.common import Header, corrupt, operand, truncated
 
 _IMAGE, _EXTENSION, _TRAILER = 0x2C, 0x21, 0x3B
 _GRAPHIC_CONTROL = 0xF9
@@ -58,7 +58,7 @@ def decode(data: bytes, header: Header, background: tuple[int, int, int]) -> np.
             single[at : at + 3] = bytes(background)
         single[frame.control] &= 0xFE
     struct.pack_into("<HH", single, frame.descriptor + 1, 0, 0)
-    pixels = tf.io.decode_gif(bytes(single)).numpy()[0]
+    pixels = tf.io.decode_gif(operand(bytes(single))).numpy()[0]
     if pixels.shape[:2] == (header.height, header.width):
         return pixels
     canvas = np.empty((header.height, header.width, 3), np.uint8)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from transforms.codecs import exif
-from transforms.codecs.common import Header, corrupt, three_channels, truncated
+from transforms.codecs.common import Header, corrupt, operand, three_channels, truncated
 from transforms.errors import ImageError
 
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -123,7 +123,9 @@ def _tensorflow(data: bytes, reduction: int) -> np.ndarray:
     import tensorflow as tf
 
     try:
-        return tf.io.decode_jpeg(data, channels=3, ratio=reduction, dct_method="INTEGER_ACCURATE").numpy()
+        return tf.io.decode_jpeg(
+            operand(data), channels=3, ratio=reduction, acceptable_fraction=1.0, dct_method="INTEGER_ACCURATE"
+        ).numpy()
     except tf.errors.InvalidArgumentError as error:
         raise _damaged(data) from error
 

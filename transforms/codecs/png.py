@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from transforms.codecs import exif
-from transforms.codecs.common import Header, compose, corrupt, truncated
+from transforms.codecs.common import Header, compose, corrupt, operand, truncated
 
 _GREY_ALPHA, _RGB_ALPHA = 4, 6
 
@@ -55,5 +55,5 @@ def decode(data: bytes, header: Header, background: tuple[int, int, int]) -> np.
     """Decode to uint8 `[H, W, 3]` RGB as stored; of 16 bits the upper 8 are kept."""
     import tensorflow as tf
 
-    pixels = tf.io.decode_png(data, channels=header.components).numpy()
+    pixels = tf.io.decode_png(operand(data), channels=header.components).numpy()
     return compose(pixels, background) if header.components == 4 else pixels

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from transforms.codecs import bmp, gif, pillow, png
-from transforms.codecs.common import Header, compose
+from transforms.codecs.common import Header, compose, operand
 
 FORMATS = ("jpeg", "png", "gif", "bmp", "webp", "tiff", "avif")  # the others are tensorflow-io's in any case
 _ANIMATION = 0x02
@@ -25,7 +25,7 @@ def decode(data: bytes, header: Header, reduction: int, background: tuple[int, i
 
     match header.format:
         case "jpeg":
-            return tf.io.decode_jpeg(data, channels=3, ratio=reduction).numpy()
+            return tf.io.decode_jpeg(operand(data), channels=3, ratio=reduction, acceptable_fraction=1.0).numpy()
         case "png":
             return png.decode(data, header, background)
         case "gif":

@@ -164,6 +164,12 @@ def test_whole_pictures_are_what_they_are_without() -> None:
         assert np.array_equal(decoded(data), decoded(data, STRICT))
 
 
+def test_a_bmp_whose_pixels_are_far_away_takes_no_memory() -> None:
+    data = bytearray(FILES["bmp"])
+    struct.pack_into("<I", data, 10, 2**32 - 1)
+    assert reason(bytes(data)).type == "truncated"
+
+
 def test_a_webp_that_claims_to_be_huge_takes_no_memory() -> None:
     data = bytearray(FILES["webp"])
     struct.pack_into("<I", data, 4, 2**31)

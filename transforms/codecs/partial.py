@@ -98,6 +98,8 @@ def _bmp(data: bytes, header: Header) -> np.ndarray:
     if row is None:
         return pillow.decode_partial_bmp(data)
     (offset,) = struct.unpack_from("<I", data, 10)
+    if offset > len(data):
+        raise corrupt("the BMP's pixels begin behind its end")
     missing = offset + row * header.height - len(data)
     return bmp.decode(data + bytes([GREY]) * missing, header)
 

@@ -197,6 +197,8 @@ def _watch(process: subprocess.Popen[bytes], findings: Findings, start: int, tim
     """Take up what the process says until it ends; the case it was at if it did not finish, else None."""
     at, name, busy = start, "", True
     for line in _lines(process, 120.0, timeout):
+        if line is None and not busy:
+            return None  # all is done, and nobody waits for the libraries to unload
         if line is None:
             findings.hangs.append(at)
             return at
@@ -209,7 +211,7 @@ def _watch(process: subprocess.Popen[bytes], findings: Findings, start: int, tim
             busy = False
             findings.slowest = max(findings.slowest, (float(values[0]), at))
             findings.memory.append(int(values[1]))
-    return at if busy or process.wait() else None
+    return at if busy else None
 
 
 def _lines(process: subprocess.Popen[bytes], first: float, timeout: float) -> Iterator[str | None]:

@@ -17,7 +17,7 @@ _KNOWN: tuple[type[BaseException], ...] = (
     KeyError,
     IndexError,
     TypeError,
-    OverflowError,
+    ArithmeticError,
     MemoryError,
     RuntimeError,
     struct.error,

@@ -186,7 +186,8 @@ def plain_type(type: pa.DataType) -> pa.DataType:
     if isinstance(type, (pa.ListType, pa.FixedSizeListType, pa.ListViewType, pa.LargeListViewType)):
         return pa.list_(_plain_field(type.value_field))
     if pa.types.is_struct(type):
-        return pa.struct([_plain_field(type.field(index)) for index in range(type.num_fields)])
+        fields = [_plain_field(type.field(index)) for index in range(type.num_fields)]
+        return pa.struct(fields or [pa.field("empty", pa.bool_())])  # Parquet has no struct without a field
     return pa.string() if pa.types.is_null(type) else type
 
 

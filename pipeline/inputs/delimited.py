@@ -8,11 +8,11 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
 from pipeline.inputs.manifest import Manifest, make_batch
-from pipeline.inputs.records import LINE_END, Block, record_blocks
+from pipeline.inputs.records import Block, quoted_field, record_blocks
 from pipeline.inputs.uris import resolve_uris, uri_of_line
 
 if TYPE_CHECKING:
@@ -51,22 +51,30 @@ def read_delimited(manifest: Manifest, delimiter: bytes, left_out: Counter[str])
 
 def _take_header(block: Block, delimiter: bytes, left_out: Counter[str]) -> tuple[list[str] | None, Block]:
     """The first record that is not blank, and the rest of the block."""
-    reader = _reader(block.data, delimiter)
-    for record in reader:
+    lines = _Lines(block.data)
+    for record in csv.reader(lines, delimiter=delimiter.decode()):
         if record:
-            ends = LINE_END.finditer(block.data)
-            stop = 0
-            for _ in range(reader.line_num):
-                end = next(ends, None)
-                stop = end.end() if end else len(block.data)
-            return record, Block(block.data[stop:], block.line + reader.line_num)
+            used = "".join(lines.lines[: lines.used]).encode("utf-8", "surrogateescape")
+            return record, Block(block.data[len(used) :], block.line + lines.used)
         left_out["blank_line"] += 1
     return None, block
 
 
-def _reader(data: bytes, delimiter: bytes) -> Any:  # its type has no public name
-    text = io.StringIO(data.decode("utf-8", "surrogateescape"), newline="")
-    return csv.reader(text, delimiter=delimiter.decode())
+class _Lines:
+    """The lines of a block, with a place to go back to."""
+
+    def __init__(self, data: bytes) -> None:
+        self.lines = list(io.StringIO(data.decode("utf-8", "surrogateescape"), newline=""))
+        self.used = 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        if self.used == len(self.lines):
+            raise StopIteration
+        self.used += 1
+        return self.lines[self.used - 1]
 
 
 @dataclass
@@ -147,17 +155,30 @@ class _Table:
         if block.bad:
             yield block.line, [], block.bad
             return
-        reader = _reader(block.data, self.delimiter)
+        lines = _Lines(block.data)
+        reader = csv.reader(lines, delimiter=self.delimiter.decode())
         while True:
-            line = block.line + reader.line_num
+            first = lines.used
             try:
                 record = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                yield line, [], str(error)
+                yield block.line + first, [], str(error)
                 continue
-            yield line, record, self._reason(record) if record else ""
+            reason = self._reason(record) if record else ""
+            if reason and lines.used - first > 1:
+                reason += f" (a quote goes on to line {block.line + lines.used - 1})"
+                if self._is_record(lines.lines[first + 1]):  # the quote was never to be closed there
+                    lines.used = first + 1
+                    reader = csv.reader(lines, delimiter=self.delimiter.decode())
+            yield block.line + first, record, reason
+
+    def _is_record(self, line: str) -> bool:
+        """Whether a line on its own is a good record, and not the end of a field that began before."""
+        if b'"' in quoted_field(self.delimiter).sub(b"", line.encode("utf-8", "surrogateescape")):
+            return False
+        return not self._reason(next(csv.reader([line], delimiter=self.delimiter.decode()), []))
 
     def _reason(self, record: Sequence[str]) -> str:
         if len(record) != self.width:

@@ -85,6 +85,8 @@ class _Lines:
 
         try:
             block.decode("utf-8")
+            if len(block) > MAX_LINE_BYTES and max(map(len, block.split(b"\n"))) > MAX_LINE_BYTES:
+                return None
             table = self._parsed(block)
         except (UnicodeDecodeError, pa.ArrowInvalid):
             return None
@@ -103,21 +105,39 @@ class _Lines:
 
         reading = self.manifest.reading
         known = {name: type for name, type in self.types.items() if not has_null(type)}
-        explicit = pa.schema({**known, reading.uri_column: pa.string()})
         # With the types known, all other columns need not be parsed; new fields of a struct must be.
         is_known = all(name in known and not pa.types.is_nested(known[name]) for name in reading.columns)
         try:
-            table = _read(block, explicit, "ignore" if is_known else "infer")
+            table = self._read(block, known, "ignore" if is_known else "infer")
         except pa.ArrowInvalid:
             if not known:
                 raise
-            table = _read(block, pa.schema({reading.uri_column: pa.string()}), "infer")
-        wanted = pa.schema([found for found in table.schema if found.name in reading.columns])
-        texts = pa.schema([pa.field(found.name, times_as_text(found.type)) for found in wanted])
-        if texts == wanted:
+            known = {}
+            table = self._read(block, known, "infer")
+        found = dict(self._known(table.schema))
+        if all(times_as_text(type) == type and _is_given(type, known.get(name)) for name, type in found.items()):
             return table
-        known = {found.name: found.type for found in texts if not has_null(found.type)}
-        return _read(block, pa.schema({**known, reading.uri_column: pa.string()}), "infer")
+        texts = {name: times_as_text(type) for name, type in found.items()}
+        table = self._read(block, {name: type for name, type in texts.items() if not has_null(type)}, "infer")
+        return table if _is_sound(table) else self._by_python(block, table.schema)
+
+    def _read(self, block: bytes, types: dict[str, pa.DataType], unexpected: str) -> pa.Table:
+        import pyarrow as pa
+        from pyarrow import json as pa_json
+
+        explicit = pa.schema({**types, self.manifest.reading.uri_column: pa.string()})
+        return pa_json.read_json(
+            pa.BufferReader(block),
+            pa_json.ReadOptions(use_threads=False, block_size=len(block) + 1),
+            pa_json.ParseOptions(explicit_schema=explicit, unexpected_field_behavior=unexpected),
+        )
+
+    def _by_python(self, block: bytes, schema: pa.Schema) -> pa.Table:
+        import pyarrow as pa
+
+        wanted = (self.manifest.reading.uri_column, *self.manifest.reading.columns)
+        rows = [json.loads(line) for line in block.split(b"\n") if line.strip()]
+        return pa.table({name: pa.array([row.get(name) for row in rows]) for name in wanted if name in schema.names})
 
     def _carried(self, table: pa.Table) -> dict[str, pa.Array]:
         names = [name for name in self.manifest.reading.columns if name in table.column_names]
@@ -228,15 +248,21 @@ class _Lines:
         return pa.concat_tables(tables, promote_options="permissive"), refused
 
 
-def _read(block: bytes, explicit: pa.Schema, unexpected: str) -> pa.Table:
+def _is_given(type: pa.DataType, known: pa.DataType | None) -> bool:
+    """Whether pyarrow had not to find a type out: it loses nulls at the beginning of lists where it does."""
     import pyarrow as pa
-    from pyarrow import json as pa_json
 
-    return pa_json.read_json(
-        pa.BufferReader(block),
-        pa_json.ReadOptions(use_threads=False, block_size=len(block) + 1),
-        pa_json.ParseOptions(explicit_schema=explicit, unexpected_field_behavior=unexpected),
-    )
+    return type == known or not pa.types.is_nested(type)
+
+
+def _is_sound(table: pa.Table) -> bool:
+    import pyarrow as pa
+
+    try:
+        table.validate()
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _common(name: str, first: pa.DataType, second: pa.DataType) -> pa.DataType:

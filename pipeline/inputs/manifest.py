@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 UTF8_BOM = b"\xef\xbb\xbf"
 UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
-MAX_LINE_BYTES = 1 << 20  # of a line, or of a record whose quoted fields span lines
+MAX_LINE_BYTES = 16 << 20  # of a line, or of a record whose quoted fields span lines
 
 TEXT = {b"hublabel": b"text"}  # metadata of a column whose values have no type but what they look like
 

@@ -33,12 +33,12 @@ class Block:
 def record_blocks(file: BinaryIO, name: str, delimiter: bytes) -> Iterator[Block]:
     """The file in blocks that end where a record does; a newline inside quotes ends none.
 
-    A quote that is not closed within 1 MiB, or by the end of the file, takes only its own line with it.
+    A quote that is not closed within 16 MiB, or by the end of the file, takes only its own line with it.
 
     Raises:
         UsageError: the file is not UTF-8 text.
     """
-    quoted = re.compile(rb"(?:\A|(?<=[\r\n" + re.escape(delimiter) + rb']))"[^"]*(?:""[^"]*)*("|\Z)')
+    quoted = quoted_field(delimiter)
     rest, line, first, at_end = b"", 1, True, False
     while not at_end:
         data = file.read(BLOCK_BYTES)
@@ -68,6 +68,12 @@ def _first_line(data: bytes, file: BinaryIO) -> tuple[bytes, bytes]:
         if end := LINE_END.search(more):
             return data, more[end.end() :]
     return data, b""
+
+
+def quoted_field(delimiter: bytes) -> re.Pattern[bytes]:
+    """A field in quotes, where data or a field begins; its group is empty where the quote is not closed."""
+    starts = rb"(?:\A|(?<=[\r\n" + re.escape(delimiter) + rb"]))"
+    return re.compile(starts + rb'"[^"]*(?:""[^"]*)*("|\Z)')
 
 
 def count_lines(data: bytes) -> int:

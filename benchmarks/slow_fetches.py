@@ -25,6 +25,7 @@ from benchmarks.mixed import SIZE, save_model
 from benchmarks.photos import photo_folder, photo_kind
 from benchmarks.tables import replace_table, table
 
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "reading.md"
 DIFFERENT = 200  # photos
 SLOW_EVERY, SLOW_SECONDS = 100, 2.0
 
@@ -96,7 +97,7 @@ def measure(images: int, rounds: int, model: str) -> dict[str, list[float]]:
 
 
 def report(images: int, rounds: int, model: str, write: bool) -> float:
-    """Measure, print, and put the table into docs/performance.md when `write`; the median ratio of the rounds."""
+    """Measure, print, and put the table into docs/reading.md when `write`; the median ratio of the rounds."""
     rates = measure(images, rounds, model)
     ratios = [slow / fast for slow, fast in zip(rates["slow"], rates["fast"], strict=True)]
     ratio = statistics.median(ratios)
@@ -110,7 +111,7 @@ def report(images: int, rounds: int, model: str, write: bool) -> float:
     text = f"{caption}\n\n{table(['fetches', 'images/s'], rows)}"
     print(f"\n{text}\n")
     if write:
-        replace_table(f"slow-fetches-{model}", text)
+        replace_table(f"slow-fetches-{model}", text, PAGE)
     return ratio
 
 
@@ -119,7 +120,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", choices=("quickstart", "small"), default="quickstart")
-    parser.add_argument("--write", action="store_true", help="write the table into docs/performance.md")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/reading.md")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:

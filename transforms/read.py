@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib.util
 import os
@@ -106,8 +107,9 @@ def local_path(uri: str) -> str:
 def _read_local(uri: str, max_bytes: int, settings: ReadBytes) -> bytes:  # noqa: ARG001
     try:
         return _read_file(uri, max_bytes)
-    except (FileNotFoundError, NotADirectoryError):
-        if ".tar#" not in (path := local_path(uri)):
+    except OSError as error:
+        is_nowhere = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+        if not is_nowhere or ".tar#" not in (path := local_path(uri)):
             raise
     from transforms.tar_members import read_by_name
 

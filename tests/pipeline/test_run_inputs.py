@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import io
 import json
+import tarfile
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -142,3 +144,30 @@ def test_a_compressed_list(hublabel: Hublabel, picture_folder: Path, tmp_path: P
         file.write(text.encode())
     rows = hublabel.labelled("--set", f"input.path={tmp_path}/{name}")
     assert rows == [expected_row(0, picture_folder / "007.png", 7)]
+
+
+def test_members_of_a_tar_are_labelled_and_verified(
+    hublabel: Hublabel, picture_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipeline import cli
+
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        for number in range(6):
+            tar.add(picture_folder / f"{number:03d}.png", f"{number:03d}.png")
+            tar.addfile(*_member(f"{number:03d}.cls", b"%d" % (number * 10)))
+            tar.addfile(*_member(f"{number:03d}.json", b'{"n": %d}' % number))
+        tar.addfile(*_member("bad.png", b"no picture"))
+    rows = hublabel.labelled("--set", f"input.path={tmp_path}/s.tar", "--set", "input.columns=[json, cls]")
+    for number in range(6):
+        expected = expected_row(number, picture_folder / f"{number:03d}.png", number)
+        expected["uri"] = f"{tmp_path}/s.tar#{number:03d}.png"
+        assert rows[number] == with_carried(expected, json=f'{{"n": {number}}}', cls=number * 10)
+    assert (rows[6]["uri"], rows[6]["error_type"]) == (f"{tmp_path}/s.tar#bad.png", "unsupported_format")
+    capsys.readouterr()
+    assert cli.main(["verify", str(hublabel.output)]) == 0, capsys.readouterr()
+
+
+def _member(name: str, data: bytes) -> tuple[tarfile.TarInfo, io.BytesIO]:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    return member, io.BytesIO(data)

@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.config import config_from_resolved
+from pipeline.coverage import any_labelled
 from pipeline.errors import HublabelError
 from pipeline.job import parse_job
 from pipeline.loading import columns_and_labels
@@ -93,7 +94,7 @@ def run(output: str, shards: list[Shard], tell: Any) -> None:
     tell("phase", name="labelling")
     runner, options = runner_and_options(config.runner.name, config.runner.options)
     with beam.Pipeline(runner=runner, options=options) as pipeline:
-        label(pipeline, config, record, shards, columns, labels)
+        label(pipeline, config, record, shards, columns, labels, any_labelled(storage, record.plan))
 
 
 def _collect_again() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from pipeline.plan import Plan
 from transforms.parts import DamagedPartError, PartFooter, newest_parts, part_footers
 from transforms.records import Shard
 from transforms.storage import Storage
+
+FOOTERS_AT_ONCE = 16  # nearly always the first has what is looked for
 
 
 @dataclass
@@ -112,3 +115,14 @@ class Coverage:
             self.storage.delete(name)
         self.damaged.clear()
         self.refresh()  # an older generation may come to light
+
+
+def any_labelled(storage: Storage, plan: Plan) -> bool:
+    """Whether any part holds a label: then the model works, whatever it makes of the images that are left."""
+    for number in range(len(plan.files)):
+        names = iter([name for _, name in newest_parts(storage, number).values()])
+        while some := list(islice(names, FOOTERS_AT_ONCE)):
+            for _, footer in part_footers(storage, some):
+                if isinstance(footer, PartFooter) and footer.rows > footer.failed:
+                    return True
+    return False

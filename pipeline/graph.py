@@ -27,6 +27,7 @@ def label(
     shards: Iterable[Shard],
     columns: Columns,
     labels: tuple[str, ...] | None,
+    proven: bool = False,
 ) -> beam.PCollection:
     """Label the images of `shards` and commit a part for each.
 
@@ -37,6 +38,7 @@ def label(
         shards: those that no part covers yet.
         columns: the optional columns of the output.
         labels: label of each class, or None.
+        proven: whether the run has labels already, see `ClassifyImages`.
 
     Returns:
         The shards that are covered now.
@@ -52,7 +54,7 @@ def label(
         | "Spread" >> beam.Reshuffle()
         | "DecodeImages"
         >> DecodeImages(output, spec, config.batch.size, read, isolated=isolated, **reading(config.run))
-        | "ClassifyImages" >> ClassifyImages(model, config.model.activation, columns)
+        | "ClassifyImages" >> ClassifyImages(model, config.model.activation, columns, proven)
         | "WriteShards"
         >> WriteShards(
             output,

@@ -124,25 +124,27 @@ class ClassifyImages(beam.PTransform):
         model: how to load and call it.
         activation: applied to logits, see `activate`.
         columns: which results the rows keep.
+        proven: whether the model is known to label images: then it is not taken for broken, whatever it fails on.
     """
 
     model: ModelSpec
     activation: str
     columns: Columns = field(default_factory=Columns)
+    proven: bool = False
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
-        step = _ClassifyImages(self.model, self.activation, self.columns)
+        step = _ClassifyImages(self.model, self.activation, self.columns, self.proven)
         return batches | "Classify" >> beam.ParDo(step).with_output_types(LabelledBatch)
 
 
 class _ClassifyImages(beam.DoFn):
-    def __init__(self, model: ModelSpec, activation: str, columns: Columns) -> None:
+    def __init__(self, model: ModelSpec, activation: str, columns: Columns, proven: bool = False) -> None:
         self._spec, self._activation, self._columns = model, activation, columns
         self._shared = Shared()
         self._batches = Metrics.counter("hublabel.ClassifyImages", "batches")
         self._labelled = Metrics.counter("hublabel.ClassifyImages", "images_labelled")
         self._milliseconds = Metrics.distribution("hublabel.ClassifyImages", "batch_milliseconds")
-        self._any_labelled = False
+        self._any_labelled = proven
 
     def setup(self) -> None:
         self._classifier: Classifier = self._shared.acquire(lambda: load_classifier(self._spec))

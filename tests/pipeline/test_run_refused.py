@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import cli
 from pipeline.lock import output_lock
-from tests.pictures import COLOURS
+from tests.pictures import COLOURS, picture_bytes
 from tests.pipeline.running import ChildInProcess, Hublabel, Said, expected_row, fingerprints
 from tests.saved_models import save_fussy, save_signature
 
@@ -223,8 +224,6 @@ def test_an_output_at_which_another_run_is_at_work(hublabel: Hublabel) -> None:
 @pytest.fixture
 def fussy(hublabel: Hublabel) -> Hublabel:
     """Fails on values above 200, and answers infinity to 100; pictures 0 and 1 are of the values 0 and 1."""
-    from tests.pictures import picture_bytes
-
     path = save_fussy(hublabel.output.parent / "fussy")
     text = re.sub(r"model: .*", f"model: {{handle: {path}}}", hublabel.config.read_text())
     hublabel.config.write_text(text.replace("size: [8, 8]", "size: [4, 4]"))
@@ -255,3 +254,24 @@ def test_a_model_that_fails_on_everything_ends_the_run(fussy: Hublabel) -> None:
     assert said.err.endswith("The end of run.log:\n(the last 20 lines)\n")
     assert fussy.parts() == []
     assert not (fussy.output / "_SUCCESS").exists()
+
+
+def test_what_is_left_of_a_run_may_be_what_the_model_fails_on(fussy: Hublabel) -> None:
+    settings = ("--set", "batch.size=4", "--set", "run.shard_size=8")
+    last = [fussy.output.parent / "photos" / f"{number:03d}.png" for number in (8, 9)]
+    bad = [path.read_bytes() for path in last]
+    for path in last:
+        path.write_bytes(picture_bytes((1, 1, 1)))
+    assert [row["status"] for row in fussy.labelled(*settings)][8:] == ["ok", "ok"]
+    for path, data in zip(last, bad, strict=True):
+        path.write_bytes(data)
+    (fussy.output / "predictions" / "00000" / "part-00001.parquet").unlink()
+    (fussy.output / "_SUCCESS").unlink()
+    reasons = [row["error_type"] for row in fussy.labelled(*settings)]
+    assert reasons[8:] == ["model_error", "non_finite"]
+
+
+def test_a_retry_of_what_the_model_fails_on_ends_like_any_other(fussy: Hublabel) -> None:
+    before = fussy.labelled("--set", "batch.size=4", "--set", "run.shard_size=10")
+    assert cli.main(["retry", str(fussy.output)]) == 0
+    assert fussy.rows() == before

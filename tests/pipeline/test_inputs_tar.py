@@ -181,7 +181,11 @@ def test_fields_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert errors(path, tmp_path / "out") == {}
     rows = plan_rows(path, tmp_path / "out", "cls", on_bad_line="row")
     assert [row["_hublabel_error"] for row in rows] == [
-        None, "byte 1536 of s.tar: '0.cls' is not UTF-8", None, "byte 3584 of s.tar: '1.cls' is larger than 0 MiB", None,
+        None,
+        "byte 1536 of s.tar: '0.cls' is not UTF-8",
+        None,
+        "byte 3584 of s.tar: '1.cls' is larger than 0 MiB",
+        None,
     ]  # fmt: skip
 
 

@@ -12,13 +12,21 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
+import pyarrow.parquet as pq
+
 from benchmarks.commands import Cost, run_hublabel, run_tf_data_script
 from benchmarks.photos import photo_folder, photo_kind
 from benchmarks.tables import replace_table, table
 
+SAME_LABELS = 0.97  # at least; TensorFlow's default DCT is another than ours
 
-def measure(images: int, rounds: int) -> list[tuple[Cost, Cost]]:
-    """Pairs of (script, hublabel), one a round; who goes first alternates."""
+
+def measure(images: int, rounds: int) -> tuple[list[tuple[Cost, Cost]], float]:
+    """Pairs of (script, hublabel), one a round, who goes first alternating; and the share of labels they agree on.
+
+    Raises:
+        RuntimeError: they do not do the same work.
+    """
     pairs = []
     with tempfile.TemporaryDirectory(prefix="hublabel-bench-") as folder:
         scratch = Path(folder)
@@ -32,7 +40,21 @@ def measure(images: int, rounds: int) -> list[tuple[Cost, Cost]]:
                 ours = run_hublabel(photos, scratch)
             pairs.append((script, ours))
             print(f"round {number + 1}: {_line('script', script)}; {_line('hublabel', ours)}", flush=True)
-    return pairs
+        same = agreement(scratch)
+    if same < SAME_LABELS:
+        raise RuntimeError(f"script and hublabel agree on {same:.1%} of the labels only: one of them does other work")
+    return pairs, same
+
+
+def agreement(scratch: Path) -> float:
+    """Share of the photos that both commands, run in `scratch`, have given the same label."""
+    script = pq.read_table(scratch / "labels.parquet", columns=["uri", "label"])
+    ours = pq.read_table(scratch / "hublabel" / "predictions", columns=["uri", "label"])
+    expected = {Path(uri).name: label for uri, label in zip(*script.to_pydict().values(), strict=True)}
+    found = {Path(uri).name: label for uri, label in zip(*ours.to_pydict().values(), strict=True)}
+    if expected.keys() != found.keys():
+        raise RuntimeError(f"the script labelled {len(expected)} photos, hublabel {len(found)}")
+    return sum(expected[name] == found[name] for name in expected) / len(expected)
 
 
 def _line(name: str, cost: Cost) -> str:
@@ -59,8 +81,11 @@ def _row(name: str, script: list[float], ours: list[float], higher_is_better: bo
 
 def report(images: int, rounds: int, write: bool) -> None:
     """Measure, print, and put the table into the page when `write`."""
-    pairs = measure(images, rounds)
-    text = f"{images:,} photos ({photo_kind()}), {rounds} paired rounds, medians:\n\n{ratio_table(pairs)}"
+    pairs, same = measure(images, rounds)
+    text = (
+        f"{images:,} photos ({photo_kind()}), {rounds} paired rounds, medians; "
+        f"both give the same label to {same:.1%} of the photos:\n\n{ratio_table(pairs)}"
+    )
     print(f"\n{text}\n")
     if write:
         replace_table("whole-command", text)

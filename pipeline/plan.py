@@ -220,7 +220,9 @@ def read_inputs(
 
 
 def _nothing_matched(source: Input, left_out: Counter[str]) -> str:
-    what = "matches no file" if source.is_glob else NOTHING.get(source.kind, "holds no row")
+    what = NOTHING.get(source.kind, "holds no row")
+    if source.is_glob:
+        what = "matches no file" if source.kind == "image" else "matches no file that holds a row"
     counts = ", ".join(f"{count} {LEFT_OUT_WORDS[reason]}" for reason, count in sorted(left_out.items()))
     what += f" (left out: {counts})" if counts else ""
     return f"{source.key}: {source.path!r} {what}; {source.key} takes {TAKES}"

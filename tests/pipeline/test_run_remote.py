@@ -108,6 +108,24 @@ def test_a_run_its_resumption_and_its_extension(
 
 
 @pytest.mark.usefixtures("children")
+def test_columns_are_carried_and_bad_lines_are_rows(
+    storage: ObjectStorage, colour_config: Path, picture_folder: Path, children: type[ChildInProcess], tmp_path: Path
+) -> None:
+    path = tmp_path / "list.csv"
+    arguments = ["--set", f"input.path={path}", "--set", "input.columns=[id]", "--set", "input.on_bad_line=row"]
+    path.write_text("uri,id\nphotos/003.png,7\nbroken\n")
+    assert run(colour_config, storage, *arguments) == 0
+    path.write_text("uri,id\nphotos/003.png,7\nbroken\nphotos/004.png,\n")
+    assert run(colour_config, storage, *arguments, "--extend") == 0
+    rows = rows_of(storage)
+    assert [(row["uri"], row["id"], row["error_type"]) for row in rows] == [
+        (f"{picture_folder}/003.png", 7, None),
+        (f"{path}#line=3", None, "bad_line"),
+        (f"{picture_folder}/004.png", None, None),
+    ]
+    assert cli.main(["verify", storage.root]) == 0
+
+
 def test_failed_pictures_are_tried_again(storage: ObjectStorage, colour_config: Path, picture_folder: Path) -> None:
     (picture_folder / "003.png").write_bytes(b"no picture")
     assert run(colour_config, storage) == 0

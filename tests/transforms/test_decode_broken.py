@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import threading
+import zlib
 from collections import Counter
 from dataclasses import replace
 
@@ -63,9 +64,12 @@ def test_a_jpeg_cut_and_closed_again_is_not_taken_for_whole() -> None:
 
 
 def test_damaged_picture_data() -> None:
-    assert reason(FILES["png"][:60] + b"\0\0\0\0" + FILES["png"][64:]).message == (
-        "the PNG picture is damaged and cannot be decoded"
-    )
+    png = FILES["png"]
+    damaged = png[:60] + b"\0\0\0\0" + png[64:]
+    assert reason(damaged).message == "the PNG's IDAT chunk does not have its checksum"
+    end = 41 + int.from_bytes(png[33:37], "big")
+    mended = damaged[:end] + zlib.crc32(damaged[37:end]).to_bytes(4, "big") + damaged[end + 4 :]
+    assert reason(mended).message == "the PNG picture is damaged and cannot be decoded"
     jpeg = FILES["jpeg"]
     at = jpeg.index(b"\xff\xda") + 200
     assert reason(jpeg[:at] + b"\xff\xff\xff\x7f" * 8 + jpeg[at + 32 :]).type == "corrupt"

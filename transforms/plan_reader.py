@@ -55,8 +55,6 @@ def read_shard(path: str, row_group: int) -> pa.Table:
             return reader.read_row_group(row_group, use_threads=False)
     except StorageError:  # of the object store, which says nothing of the plan
         raise
-    except StorageError:  # of the object store, which says nothing of the plan
-        raise
     except (pa.ArrowException, OSError) as error:
         reason = " ".join((explain(error) if isinstance(error, OSError) else str(error)).split())
         raise StorageError(

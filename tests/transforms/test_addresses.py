@@ -1,4 +1,4 @@
-"""Which addresses are connected to: the real resolver and real sockets, and names that lead elsewhere the second time."""
+"""Which addresses are connected to: the real resolver and sockets, and names that lead elsewhere the next time."""
 
 from __future__ import annotations
 

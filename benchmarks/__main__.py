@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import memory, whole_command
+from benchmarks import memory, model_calls, whole_command
 
 
 def main() -> None:
@@ -13,6 +13,7 @@ def main() -> None:
     arguments = parser.parse_args()
     whole_command.report(images=2000, rounds=arguments.rounds, write=True)
     memory.report([500, 5000], write=True)
+    model_calls.report(rounds=30, write=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 from transforms.pools import processors
 
 KINDS = ("logits", "probabilities", "embedding")
-PIECE = 4  # images a processor in one call, at least 8 in all; see `_piece`
+PIECE = 8  # images a processor in one call, at least 16 in all; see `_piece`
 
 
 class ModelError(ValueError):
@@ -134,14 +134,15 @@ class Classifier:
 def _piece(batch_size: int) -> int:
     """Images in one call of the model.
 
-    On processors a few at a time, so that what passes between the layers stays in their caches: 32 images at once
-    through EfficientNet-Lite0 take 300 MB more than four times 8, and are no faster. On a GPU the whole batch.
+    On processors a few at a time, so that what passes between the layers stays in their caches and little memory is
+    needed; too few, and the processors wait for each other after every layer (`python -m benchmarks.model_calls`). On
+    a GPU the whole batch.
     """
     import tensorflow as tf
 
     if tf.config.list_physical_devices("GPU"):
         return batch_size
-    pieces = -(-batch_size // max(8, PIECE * processors()))
+    pieces = -(-batch_size // max(16, PIECE * processors()))
     return -(-batch_size // pieces)
 
 

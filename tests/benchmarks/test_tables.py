@@ -28,7 +28,7 @@ def test_a_table_is_replaced_between_its_markers(tmp_path: Path) -> None:
         tables.replace_table("c", "", page)
 
 
-@pytest.mark.parametrize("name", ["whole-command", "memory"])
+@pytest.mark.parametrize("name", ["whole-command", "memory", "model-calls"])
 def test_the_page_has_a_place_for_each_table(name: str) -> None:
     text = tables.PAGE.read_text(encoding="utf-8")
     assert text.count(f"<!-- bench:{name} -->") == text.count(f"<!-- end:{name} -->") == 1

@@ -204,7 +204,7 @@ class Memory:
 def test_out_of_memory_halves_the_batch_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = Memory(monkeypatch, fits=3)
     model = Classifier(replace(SPEC, batch_size=10))
-    assert memory.calls == [5, 3, 3]  # two equal pieces of the batch, then less
+    assert memory.calls == [10, 5, 3, 3, 3, 3]
     memory.calls.clear()
     values = range(1, 11)
     found = model(images_of(*values, batch_size=10))["logits"]
@@ -215,27 +215,27 @@ def test_out_of_memory_halves_the_batch_for_good(monkeypatch: pytest.MonkeyPatch
 def test_large_batches_go_through_in_equal_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_module, "processors", lambda: 2)
     memory = Memory(monkeypatch, fits=99)
-    model = Classifier(replace(SPEC, batch_size=18))
-    values = range(1, 19)
+    model = Classifier(replace(SPEC, batch_size=42))
+    values = range(1, 43)
     memory.calls.clear()
-    assert model(images_of(*values, batch_size=18))["logits"].tolist() == expected(*values, batch_size=18)
-    assert memory.calls == [6, 6, 6]
+    assert model(images_of(*values, batch_size=42))["logits"].tolist() == expected(*values, batch_size=42)
+    assert memory.calls == [14, 14, 14]
     memory.calls.clear()
-    assert model(images_of(*values, batch_size=18)[:7])["logits"].tolist() == expected(*range(1, 8), batch_size=7)
-    assert memory.calls == [6, 6]
+    assert model(images_of(*values, batch_size=42)[:17])["logits"].tolist() == expected(*range(1, 18), batch_size=17)
+    assert memory.calls == [14, 14]
 
 
 def test_a_model_of_one_batch_size_gets_whole_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import tensorflow as tf
 
     monkeypatch.setattr(model_module, "processors", lambda: 1)
-    fixed = save_signature(tmp_path / "fixed", logits_only, tf.TensorSpec((10, SIZE, SIZE, 3), name="input"))
-    model = classifier(fixed, batch_size=10)
-    assert model(images_of(*range(10), batch_size=10))["logits"].tolist() == expected(*range(10), batch_size=10)
+    fixed = save_signature(tmp_path / "fixed", logits_only, tf.TensorSpec((20, SIZE, SIZE, 3), name="input"))
+    model = classifier(fixed, batch_size=20)
+    assert model(images_of(*range(20), batch_size=20))["logits"].tolist() == expected(*range(20), batch_size=20)
     with pytest.raises(
-        ModelError, match=r"the model takes float32 \[10, 4, 4, 3\], and .* make float32 \[20, 4, 4, 3\]"
+        ModelError, match=r"the model takes float32 \[20, 4, 4, 3\], and .* make float32 \[40, 4, 4, 3\]"
     ):
-        classifier(fixed, batch_size=20)
+        classifier(fixed, batch_size=40)
 
 
 @pytest.mark.parametrize("spelled_out", [True, False])

@@ -83,6 +83,7 @@ def read_parquet(manifest: Manifest, folder: bytes | None = None) -> Iterator[pa
         texts = [name for name in manifest.reading.columns if name in keys and name not in names]
         first = 0
         for batch in file.iter_batches(BATCH_ROWS, columns=list(dict.fromkeys(names)), use_threads=False):
+            batch.validate(full=True)  # a damaged page without a checksum
             columns: dict[str, Any] = {name: batch.column(name) for name in names[1:]}
             columns |= {name: pa.array([keys[name]] * batch.num_rows, pa.string()) for name in texts}
             uris, errors = _uris(manifest, batch.column(names[0]), first, base.rstrip(b"/"))
@@ -96,7 +97,7 @@ def _readable(manifest: Manifest) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are not UTF-8
         reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
         raise UsageError(f"{manifest.name} cannot be read as Parquet: {reason}") from error
 

@@ -82,6 +82,8 @@ LINES = {
     11: ('{"uri": "x.jpg", "n": 1, "n": 2}', "JSON parse error: Column(/n) was specified twice"),
     12: ('{"uri": "a.jpg"} {"uri": "b.jpg"}', "it is not JSON (Extra data at column 18)"),
     13: ('{"uri": "' + "a" * 5000 + '"}', "it is longer than 16 MiB"),
+    16: ("null", "it is null, not an object"),
+    17: ("null]", "it is not JSON (Extra data at column 5)"),
     14: ("[" * 3000, "it is nested too deeply"),
 }
 
@@ -92,17 +94,22 @@ def test_bad_lines_are_rows_with_their_number(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(json_lines, "MAX_LINE_BYTES", 4000)
     good = {1: b'{"uri": "1.jpg", "n": 1}', 4: b'{"uri": "4.jpg", "n": 4}', 15: b'{"uri": "15.jpg", "n": 15}'}
     raw = {number: text if isinstance(text, bytes) else text.encode() for number, (text, _) in LINES.items()}
-    path = write(tmp_path, b"\n".join({**good, **raw}[number] for number in range(1, 16)))
+    path = write(tmp_path, b"\n".join({**good, **raw}[number] for number in range(1, 18)))
     rows = plan_rows(path, tmp_path / "out", "n", on_bad_line="row")
     assert [row["uri"] for row in rows] == [
-        f"{number}.jpg" if number in good else f"list.jsonl#line={number}" for number in range(1, 16)
+        f"{number}.jpg" if number in good else f"list.jsonl#line={number}" for number in range(1, 18)
     ]
-    assert [row["n"] for row in rows] == [number if number in good else None for number in range(1, 16)]
+    assert [row["n"] for row in rows] == [number if number in good else None for number in range(1, 18)]
     assert errors(path, tmp_path / "out") == {
         f"list.jsonl#line={number}": f"line {number} of list.jsonl: {reason}"
-        for number, (_, reason) in LINES.items()
+        for number, (_, reason) in sorted(LINES.items())
         if number != 11  # pyarrow looks only at what is carried
     }
+
+
+@pytest.mark.parametrize("text", ["null", " null\n", "null]", '{"uri": "a.jpg"} null', '{"uri": "a.jpg"}\n\tnull'])
+def test_null_in_place_of_an_object(tmp_path: Path, text: str) -> None:
+    assert len(errors(write(tmp_path, text), tmp_path / "out")) == 1
 
 
 def test_a_bad_line_ends_the_plan(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ The command:
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from statistics import median
@@ -69,6 +70,7 @@ def calls_table(found: dict[int, list[tuple[float, float]]]) -> str:
 
 def report(rounds: int, write: bool) -> None:
     """Measure, print, and put the table into the page when `write`."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     text = calls_table(measure(rounds))
     print(f"\n{text}\n")
     if write:

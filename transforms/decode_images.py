@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -28,7 +29,8 @@ from transforms.resize import resize
 from transforms.storage import open_storage
 
 SLOW_READ = 0.1  # seconds after which a shard's last reads let the next shard begin
-WAITING_SHARDS = 8  # at most; each may hold the images of one batch
+WAITING_SHARDS = 32  # at most; each may hold the images of one batch
+WAITING_BYTES = 256 * 1024 * 1024  # of these images, at most, but for two shards
 
 
 def open_picture(data: bytes, row: Row, spec: Preprocessing) -> np.ndarray:
@@ -112,6 +114,8 @@ class _DecodeImages(beam.DoFn):
         self._decode_threads, self._timeouts = step.decode_threads, step.timeouts
         self._isolated, self._slow_read = step.isolated, step.slow_read
         self._waiting: deque[_Waiting] = deque()
+        batch_bytes = step.batch_size * math.prod(step.spec.model_shape) * np.dtype(step.spec.dtype).itemsize
+        self._most_waiting = max(2, min(WAITING_SHARDS, WAITING_BYTES // batch_bytes))
         self._started = Metrics.counter("hublabel.DecodeImages", "shards_started")
         self._skipped = Metrics.counter("hublabel.DecodeImages", "shards_skipped")
         self._failed = Metrics.counter("hublabel.DecodeImages", "images_failed")
@@ -137,7 +141,7 @@ class _DecodeImages(beam.DoFn):
                     break
                 yield batch
                 yield from self._arrived()
-            while len(self._waiting) > WAITING_SHARDS:
+            while len(self._waiting) > self._most_waiting:
                 yield from self._rest(self._waiting[0])
         except BaseException:
             mine.close()

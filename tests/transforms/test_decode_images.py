@@ -17,7 +17,6 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
 from tests.pictures import colour_of, picture_bytes
-from transforms import decode_images
 from transforms.attempts import mark_name
 from transforms.decode_images import DecodeImages, _DecodeImages, open_picture, shard_rows
 from transforms.errors import ImageError
@@ -250,10 +249,16 @@ def test_what_has_come_of_a_shard_that_waits_is_passed_on_between_others(root: P
     assert marks(root) == []
 
 
-def test_only_so_many_shards_wait(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode_images, "WAITING_SHARDS", 1)
+def test_how_many_shards_wait_depends_on_what_they_hold(root: Path) -> None:
+    assert decoder(root)._most_waiting == 32
+    for batch_size, expected in ((32, 13), (256, 2)):
+        assert _DecodeImages(DecodeImages(str(root), Preprocessing(), batch_size))._most_waiting == expected
+
+
+def test_only_so_many_shards_wait(root: Path) -> None:
     reads = SlowReads(1, 8)
     dofn = decoder(root, read=reads, slow_read=0.2)
+    dofn._most_waiting = 1
     list(dofn.process(FIRST))
     reads.slow["001"].set()
     found = list(dofn.process(SECOND))

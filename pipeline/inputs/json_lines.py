@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BLOCK_BYTES = 4 << 20
-_TOP_LEVEL_NULL = re.compile(rb"(?:\A|\})\s*null")  # in place of an object: pyarrow 25 dies of it
+_TOP_LEVEL_NULL = re.compile(rb"\}\s*null")  # in place of an object: pyarrow 25 dies of it
 _NAMES = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "true or false", dict: "an object"}
 
 
@@ -87,7 +87,7 @@ class _Lines:
 
         try:
             block.decode("utf-8")
-            if _TOP_LEVEL_NULL.search(block):
+            if block[:64].lstrip()[:4] in (b"null", b"") or _TOP_LEVEL_NULL.search(block):
                 return None
             if len(block) > MAX_LINE_BYTES and max(map(len, block.split(b"\n"))) > MAX_LINE_BYTES:
                 return None

@@ -214,7 +214,7 @@ def test_what_a_text_column_is_taken_for(
 field = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).map(lambda text: f"x{text}")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     rows=st.lists(st.tuples(field, field), min_size=1),
     block=st.integers(1, 60),

@@ -155,7 +155,7 @@ row = st.fixed_dictionaries(
 NAMES = ("text", "whole", "number", "flag", "list", "deep")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(rows=st.lists(row, min_size=1), block=st.integers(1, 300), ascii=st.booleans())
 def test_what_was_written_is_read(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], block: int, ascii: bool

@@ -5,12 +5,13 @@ MODEL := models/efficientnet-lite0
 
 .PHONY: install quickstart-model run test lint bench lock clean
 
+# The lock names every package, so pip need not resolve (and an older pip can't, where a package asks for another's extra).
 install: .venv/installed
 
 .venv/installed: requirements.lock setup.py
 	@echo "making the environment in .venv (a few minutes, once)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

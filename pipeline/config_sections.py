@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from pipeline.runner_table import LOCAL, RUNNERS, RunnerName, refusals
+
 # Every column a prediction may have; a carried input column of the same name would be ambiguous.
 OUTPUT_COLUMNS = (
     *("row", "uri", "status", "label", "label_index", "score", "top_k"),
@@ -15,15 +17,6 @@ OUTPUT_COLUMNS = (
 )
 
 RESERVED_PREFIX = "_hublabel_"  # of a plan's own columns
-
-# Runner names of Apache Beam, and whether this version runs on them.
-RUNNERS = {
-    "DirectRunner": True,
-    "FlinkRunner": False,
-    "DataflowRunner": False,
-    "PortableRunner": False,
-    "PrismRunner": False,
-}
 
 
 def _text(value: str) -> str:
@@ -354,21 +347,16 @@ class RunSection(Section):
 
 
 class RunnerSection(Section):
-    name: str = key(
-        "DirectRunner",
-        " or ".join(name for name, runs in RUNNERS.items() if runs)
-        + f" ({', '.join(name for name, runs in RUNNERS.items() if not runs)} come in a later version)",
-        "The Beam runner.",
-    )
+    name: RunnerName = key(LOCAL, f"one of {', '.join(RUNNERS)}", "The Beam runner.")
     options: dict[str, OptionValue] = key(
         {},
         "a mapping from names of Beam pipeline options to a value or a list of values",
         "Pipeline options, without the leading dashes.",
     )
 
-    @field_validator("name")
+    @field_validator("options")
     @classmethod
-    def _check_name(cls, name: str) -> str:
-        if not RUNNERS.get(name):
-            raise ValueError("not there")
-        return name
+    def _check_options(cls, options: dict[str, OptionValue]) -> dict[str, OptionValue]:
+        if wrong := "; ".join(f"{name}: {problem}" for name, problem in refusals(options)):
+            raise reason(wrong)
+        return options

@@ -1,37 +1,66 @@
-"""From the config's runner section to a Beam runner and its options; nothing else knows runner names."""
+"""From the config's runner section to a Beam runner and its options; with `runner_table` all that knows their names."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 from apache_beam.portability.api import beam_provision_api_pb2
+from apache_beam.runners.portability import flink_runner, portable_runner, prism_runner
 from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineRunner
 
 from pipeline.errors import UsageError
+from pipeline.job_service import NamedJobs
+from pipeline.prism import prism_options
+from pipeline.runner_options import check_known
+from pipeline.runner_table import RUNNERS, refusals
 
 # Two bundles at a time: one waits for its shard's last images while the other keeps the model busy.
 LOCAL_DEFAULTS = {"direct_num_workers": 2, "direct_running_mode": "in_memory"}
 
-UNSAFE_MODES = {
-    "multi_threading": "loses elements silently with Beam 2.77",
-    "multi_processing": "hangs for ever with Beam 2.77 when a worker process dies",
-}
+
+class PortableRunner(NamedJobs, portable_runner.PortableRunner):
+    """Beam's, but jobs have names and options are checked."""
 
 
-def runner_and_options(name: str, options: Mapping[str, Any]) -> tuple[PipelineRunner, PipelineOptions]:
+class FlinkRunner(NamedJobs, flink_runner.FlinkRunner):
+    """Beam's, but jobs have names and options are checked."""
+
+
+class PrismRunner(NamedJobs, prism_runner.PrismRunner):
+    """Beam's, but jobs have names and options are checked."""
+
+
+def runner_and_options(
+    name: str, options: Mapping[str, Any], job_name: str | None = None
+) -> tuple[PipelineRunner, PipelineOptions]:
     """The Beam runner `name` and the options to run a pipeline with.
 
+    Args:
+        name: as in the config.
+        options: pipeline options, as in the config.
+        job_name: what a runner with jobs is to call this one; None leaves it to the runner.
+
     Raises:
-        UsageError: an option that Beam does not know, or that loses or hangs data.
+        UsageError: an option that Beam does not know, or that loses or hangs data; or what the runner needs is not
+            there.
     """
-    _check_options(options)
-    if name != "DirectRunner":
-        raise UsageError(f"runner.name: {name!r} is not supported; it must be DirectRunner")
+    if name not in RUNNERS:
+        raise UsageError(f"runner.name: {name!r} is not supported; it must be one of {', '.join(RUNNERS)}")
+    for option, problem in refusals(options):
+        raise UsageError(f"runner.options.{option}: {problem}")
+    runner, parsed = _MAKE[name](options)
+    if job_name is not None:
+        parsed.view_as(GoogleCloudOptions).job_name = job_name
+    return runner, parsed
+
+
+def _direct(options: Mapping[str, Any]) -> tuple[PipelineRunner, PipelineOptions]:
+    check_known(options)
     parsed = PipelineOptions.from_dictionary({**LOCAL_DEFAULTS, **options})
     # Beam's own DirectRunner would first try Prism, whose binary it fetches from the network without a time-out.
     encoded = JobServiceHandle.encode_pipeline_options(parsed.get_all_options())
@@ -39,21 +68,38 @@ def runner_and_options(name: str, options: Mapping[str, Any]) -> tuple[PipelineR
     return fn_runner.FnApiRunner(provision_info=provision), parsed
 
 
-def _check_options(options: Mapping[str, Any]) -> None:
-    mode = options.get("direct_running_mode")
-    if mode in UNSAFE_MODES:
+def _portable(options: Mapping[str, Any]) -> tuple[PipelineRunner, PipelineOptions]:
+    if not options.get("job_endpoint"):
+        raise UsageError("runner.options.job_endpoint: missing; it must be the host:port of a Beam job service")
+    return PortableRunner(options), PipelineOptions.from_dictionary(dict(options))
+
+
+def _flink(options: Mapping[str, Any]) -> tuple[PipelineRunner, PipelineOptions]:
+    return FlinkRunner(options), PipelineOptions.from_dictionary(dict(options))
+
+
+def _prism(options: Mapping[str, Any]) -> tuple[PipelineRunner, PipelineOptions]:
+    return PrismRunner(options), PipelineOptions.from_dictionary(prism_options(options))
+
+
+def _dataflow(options: Mapping[str, Any]) -> tuple[PipelineRunner, PipelineOptions]:
+    check_known(options)
+    try:
+        for module in ("google.auth", "google.cloud.dataflow", "google.cloud.storage"):
+            importlib.import_module(module)
+    except ImportError as error:
         raise UsageError(
-            f"runner.options.direct_running_mode: {mode!r} {UNSAFE_MODES[mode]}; it must be in_memory, "
-            "which runs direct_num_workers bundles at a time"
-        )
-    experiments = options.get("experiments") or []
-    for experiment in [experiments] if isinstance(experiments, str) else experiments:
-        if str(experiment).startswith("data_buffer_time_limit_ms"):
-            message = "loses elements silently with Beam 2.77; remove it"
-            raise UsageError(f"runner.options.experiments: {experiment!r} {message}")
-    known = set(PipelineOptions([]).get_all_options())
-    for name in options:
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {nearest[0]}?" if nearest else ""
-            raise UsageError(f"runner.options.{name}: Beam has no such pipeline option{hint}")
+            f"runner.name: DataflowRunner needs an extra that is not installed ({error}): pip install 'hublabel[gcp]'"
+        ) from None
+    from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
+
+    return DataflowRunner(), PipelineOptions.from_dictionary(dict(options))
+
+
+_MAKE: dict[str, Callable[[Mapping[str, Any]], tuple[PipelineRunner, PipelineOptions]]] = {
+    "DirectRunner": _direct,
+    "FlinkRunner": _flink,
+    "DataflowRunner": _dataflow,
+    "PortableRunner": _portable,
+    "PrismRunner": _prism,
+}

@@ -48,7 +48,7 @@ COLUMNS = "a list of names of input columns, each once, none of them a column of
 AGENT = "printable ASCII, with no space at either end"
 HTTP = "a mapping with the keys connect_timeout, read_timeout, retries, max_redirects, per_host"
 OPTIONS = "a mapping from names of Beam pipeline options to a value or a list of values"
-RUNNERS = "DirectRunner (FlinkRunner, DataflowRunner, PortableRunner, PrismRunner come in a later version)"
+RUNNERS = "one of DirectRunner, FlinkRunner, DataflowRunner, PortableRunner, PrismRunner"
 VALUES = [
     ("input", "path", "[]", "[]", "a path, a glob or a URI, or a list of these"),
     ("input", "path", "[a, 3]", "['a', 3]", "a path, a glob or a URI, or a list of these"),
@@ -128,7 +128,7 @@ VALUES = [
     ("run", "max_failed", "3", "3", "a mapping with the keys fraction, at_least"),
     ("run", "timeout", "3", "3", "a mapping with the keys read, decode"),
     ("run", "decode_threads", "0", "0", "a whole number from 1 to 1024, or null for one a processor"),
-    ("runner", "name", "FlinkRunner", "'FlinkRunner'", RUNNERS),
+    ("runner", "name", "SparkRunner", "'SparkRunner'", RUNNERS),
     ("runner", "name", "directrunner", "'directrunner'", RUNNERS),
     ("runner", "options", "{a: {b: 1}}", "{a: {b: 1}}", OPTIONS),
     ("runner", "options", "[a]", "['a']", OPTIONS),
@@ -233,6 +233,16 @@ def test_uint8_names_each_value_that_has_no_effect() -> None:
     text = config(image="{dtype: uint8, scale: 255, mean: [0, 0, 0], std: [1, 1, 1]}")
     names = [line.split(": ")[1] for line in message(text).splitlines()]
     assert names == ["image.scale", "image.mean", "image.std"]
+
+
+def test_options_that_lose_or_hang_data_are_refused() -> None:
+    options = "{direct_running_mode: multi_threading, environment_type: 'beam:env:embedded_python_grpc:v1'}"
+    said = message(config(runner=f"{{name: PortableRunner, options: {options}}}"))
+    assert said.endswith(
+        "direct_running_mode: 'multi_threading' loses elements silently with Beam 2.77; it must be in_memory, which "
+        "runs direct_num_workers bundles at a time; environment_type: 'beam:env:embedded_python_grpc:v1' loses "
+        "elements silently with Beam 2.77; it must be LOOPBACK, EXTERNAL, PROCESS or DOCKER"
+    )
 
 
 def test_combinations_are_refused_without_a_file_too() -> None:

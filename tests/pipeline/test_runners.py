@@ -1,10 +1,13 @@
+from pathlib import Path
+
 import apache_beam as beam
 import pytest
-from apache_beam.options.pipeline_options import DirectOptions, SetupOptions
+from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptions, PrismRunnerOptions, SetupOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
 from pipeline.errors import UsageError
+from pipeline.runner_table import RUNNERS
 from pipeline.runners import runner_and_options
 
 
@@ -75,5 +78,63 @@ def test_other_experiments_pass() -> None:
 
 
 def test_another_runner_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"runner.name: 'Nimbus' is not supported; it must be DirectRunner"):
+    with pytest.raises(UsageError, match=r"runner.name: 'Nimbus' is not supported; it must be one of Dir"):
         runner_and_options("Nimbus", {})
+
+
+EMBEDDED = "beam:env:embedded_python_grpc:v1"
+SUBPROCESS = "beam:env:harness_subprocess_python:v1"
+
+
+@pytest.mark.parametrize("name", [name for name in RUNNERS if name != "DirectRunner"])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("experiments", "use_x,data_buffer_time_limit_ms=100"),
+        ("direct_running_mode", "multi_threading"),
+        ("environment_type", EMBEDDED),
+        ("environment_type", SUBPROCESS),
+    ],
+)
+def test_what_loses_or_hangs_data_is_refused_for_every_runner(name: str, option: str, value: str) -> None:
+    why = "hangs for ever" if value == SUBPROCESS else "loses elements silently"
+    with pytest.raises(UsageError, match=rf"^runner\.options\.{option}: .* {why} with Beam 2\.77"):
+        runner_and_options(name, {option: value})
+
+
+def test_a_portable_runner_needs_a_job_service() -> None:
+    with pytest.raises(UsageError, match=r"runner\.options\.job_endpoint: missing; it must be the host:port"):
+        runner_and_options("PortableRunner", {})
+
+
+def test_prism_is_never_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match=r"PrismRunner needs Prism, which is not on this machine; get it with Go: "):
+        runner_and_options("PrismRunner", {})
+    for place in ("prism", "https://github.com/apache/beam/releases/tag/v2.77.0"):
+        with pytest.raises(UsageError, match=r"prism_location: '.*' is not a file on this machine; get it with Go: "):
+            runner_and_options("PrismRunner", {"prism_location": place})
+
+
+@pytest.mark.parametrize("place", [".apache_beam/cache/prism/bin/prism", "bin/prism"])
+def test_a_prism_on_this_machine_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str) -> None:
+    binary = tmp_path / place
+    binary.parent.mkdir(parents=True)
+    binary.touch(0o755)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    _, options = runner_and_options("PrismRunner", {})
+    assert options.view_as(PrismRunnerOptions).prism_location == str(binary)
+
+
+def test_a_prism_that_runs_needs_no_binary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    _, options = runner_and_options("PrismRunner", {"job_endpoint": "localhost:8073"})
+    assert options.view_as(PrismRunnerOptions).prism_location is None
+
+
+def test_a_job_has_the_name_it_is_given() -> None:
+    _, options = runner_and_options("PortableRunner", {"job_endpoint": "localhost:1"}, "hublabel-1")
+    assert options.view_as(GoogleCloudOptions).job_name == "hublabel-1"

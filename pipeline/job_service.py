@@ -1,0 +1,55 @@
+"""Submitting to Beam job services: jobs that can be found again by name, options that the service knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+from apache_beam.portability.api import beam_job_api_pb2
+from apache_beam.runners.portability.portable_runner import JobServiceHandle
+
+from pipeline.runner_options import check_known
+
+
+class NamedJobs:
+    """A portable runner whose jobs have names, and which refuses options that its job service does not know either.
+
+    Args:
+        given: names of the options that the config has.
+    """
+
+    def __init__(self, given: Iterable[str] = ()) -> None:
+        super().__init__()
+        self._given = tuple(given)
+
+    def create_job_service_handle(self, job_service: Any, options: PipelineOptions) -> JobServiceHandle:
+        handle = super().create_job_service_handle(job_service, options)  # type: ignore[misc]
+        return _NamedHandle(handle, self._given)
+
+
+class _NamedHandle(JobServiceHandle):
+    def __init__(self, handle: JobServiceHandle, given: Iterable[str]) -> None:
+        super().__init__(handle.job_service, handle.options, handle._retain_unknown_options)
+        self._given = tuple(given)
+
+    def prepare(self, proto_pipeline: Any) -> Any:
+        """As Beam does it, but for the name, which there is always `job`."""
+        described = self.job_service.DescribePipelineOptions(
+            beam_job_api_pb2.DescribePipelineOptionsRequest(), timeout=self.timeout
+        )
+        check_known(self._given, [option.name for option in described.options])
+        request = beam_job_api_pb2.PrepareJobRequest(
+            job_name=self.options.view_as(GoogleCloudOptions).job_name or "hublabel",
+            pipeline=proto_pipeline,
+            pipeline_options=self.get_pipeline_options(),
+        )
+        return self.job_service.Prepare(request, timeout=self.timeout)
+
+    def run(self, preparation_id: str) -> tuple[str, Iterator[Any], Iterator[Any]]:
+        """As Beam does it, but without its streams of states and messages.
+
+        Those end with the time-out for requests, and the job is then taken to have failed.
+        """
+        request = beam_job_api_pb2.RunJobRequest(preparation_id=preparation_id)
+        return self.job_service.Run(request).job_id, iter(()), iter(())

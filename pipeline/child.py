@@ -1,7 +1,8 @@
 """The process that runs the pipeline: `python -m pipeline.child OUTPUT EVENTS_FD`, started by `supervise`.
 
-Its standard input is a pipe that the parent holds. The first line is the job: the shards to label, as JSON. When the
-pipe closes, the child is to stop, or the parent is gone: it withdraws its marks of attempts and ends.
+Its standard input is a pipe that the parent holds. The first line is the job: the shards to label, as JSON; it may come
+late, since the parent starts the child before it plans: the child's imports take as long. When the pipe closes, the
+child is to stop, or the parent is gone: it withdraws its marks of attempts and ends.
 What it has to say goes as JSON lines to the file descriptor EVENTS_FD; all else it prints is log.
 """
 
@@ -18,7 +19,8 @@ import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, BinaryIO
 
 from pipeline.config import config_from_resolved
 from pipeline.coverage import any_labelled
@@ -35,6 +37,7 @@ from transforms.records import Shard
 from transforms.storage import StorageError, open_storage
 
 IMPORT_PATIENCE = 300  # seconds; it takes one, on a slow network disk some more
+MARKS_PATIENCE = 10.0  # seconds for withdrawing marks of attempts once the parent has gone
 
 
 def main(arguments: list[str]) -> int:
@@ -44,13 +47,14 @@ def main(arguments: list[str]) -> int:
     def tell(event: str, **values: Any) -> None:
         events.write(json.dumps(mask_values({"event": event, **values})) + "\n")
 
-    shards = parse_job(sys.stdin.buffer.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    job: SimpleQueue[bytes] = SimpleQueue()
+    threading.Thread(target=_listen_to_parent, args=(sys.stdin.buffer, job), daemon=True).start()
     # After that, since an orphan must not live on for the seconds this takes. Whole before Beam's import, which then
     # may go on while the model is loaded: two imports of such size at once, in two threads, can wait for each other
     # for ever.
     import tensorflow  # noqa: F401
 
+    shards = parse_job(job.get())
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     try:
         run(output, shards, tell)
@@ -119,8 +123,18 @@ def is_storage_error(error: BaseException) -> bool:
     return isinstance(error, (StorageError, DamagedPartError)) or any(line.startswith(names) for line in lines[-1:])
 
 
+def _listen_to_parent(stream: BinaryIO, job: SimpleQueue[bytes]) -> None:
+    line = stream.readline()
+    if line:
+        job.put(line)
+        stream.read()
+    _end_with_parent()
+
+
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    end = threading.Timer(MARKS_PATIENCE, os._exit, (1,))
+    end.daemon = True
+    end.start()  # a store that does not answer must not keep an orphan
     withdraw_marks()
     os._exit(1)
 

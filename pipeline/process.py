@@ -34,11 +34,10 @@ class Child:
         module: what to run.
         arguments: passed before the number of the events' file descriptor.
         log: path of the file its output is appended to.
-        job: what to do, one line of text that the child reads from its standard input.
         inherit: file descriptors the child keeps open, such as the lock's.
     """
 
-    def __init__(self, module: str, arguments: Sequence[str], log: str, job: str, inherit: Sequence[int] = ()) -> None:
+    def __init__(self, module: str, arguments: Sequence[str], log: str, inherit: Sequence[int] = ()) -> None:
         read_end, write_end = os.pipe()
         environment = {"TF_CPP_MIN_LOG_LEVEL": "2", "GRPC_VERBOSITY": "ERROR", "PYTHONWARNINGS": "ignore", **os.environ}
         with open(log, "ab") as output:
@@ -54,10 +53,13 @@ class Child:
                 bufsize=0,
             )
         os.close(write_end)
-        self._log = log
+        self.log = log
         self._events: deque[dict[str, Any]] = deque()
         self._reader = threading.Thread(target=self._read_events, args=(read_end,), daemon=True)
         self._reader.start()
+
+    def give(self, job: str) -> None:
+        """Tell the child what to do, in one line of text that it reads from its standard input."""
         # A long job does not fit the pipe, and the child takes seconds to start: do not wait for it here.
         threading.Thread(target=self._give, args=(job.encode() + b"\n",), daemon=True).start()
 
@@ -108,7 +110,7 @@ class Child:
 
     def log_tail(self, lines: int = 20) -> str:
         """The last lines the child has printed, without native noise."""
-        with open(self._log, "rb") as file:
+        with open(self.log, "rb") as file:
             file.seek(self._log_start)
             text = file.read().decode(errors="replace").splitlines()
         return "\n".join([line for line in text if not any(noise in line for noise in NOISE)][-lines:])

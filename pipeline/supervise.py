@@ -6,28 +6,28 @@ Imports neither TensorFlow nor Beam, so it starts fast, stays small, and survive
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from pipeline.children import Children
 from pipeline.config import RunConfig
 from pipeline.errors import HublabelError, TooManyFailedError, UsageError
-from pipeline.job import job_line
-from pipeline.lock import Hold, output_lock
+from pipeline.lock import output_lock
 from pipeline.pinning import pinned_record
 from pipeline.process import Child
 from pipeline.progress import RunProgress
 from pipeline.record import RunRecord
 from pipeline.signals import Signals, stop_signals
-from pipeline.staging import LOG, local_log, save_log
+from pipeline.staging import LOG
 from transforms.storage import Storage, open_storage
 
 if TYPE_CHECKING:  # pyarrow: imported once the first line is out
     from pipeline.coverage import Coverage
     from pipeline.retry import Choose
 
-CHILD = "pipeline.child"  # the module that a child process runs
 REPORT = "report.json"
 SUCCESS = "_SUCCESS"
 # Native crashes in a row without a new part before a run is given up. Each of the shards at work at one time may die
@@ -68,10 +68,16 @@ def run(config: RunConfig, console: Console, extend: bool = False) -> Outcome:
         HublabelError: the pipeline failed.
     """
     storage = _storage(config)
-    with output_lock(storage.root, console.print) as lock, stop_signals(lock.check) as signals:
+    with (
+        output_lock(storage.root, console.print) as lock,
+        stop_signals(lock.check) as signals,
+        closing(Children(storage, lock, signals)) as children,
+    ):
+        if not storage.exists(SUCCESS):
+            children.start()  # its imports take as long as a plan
         record = pinned_record(config, storage, console, signals, extend)
         outcome = Outcome(record, _coverage(storage, record, console))
-        _label_and_finish(config, storage, outcome, console, signals, lock)
+        _label_and_finish(config, storage, outcome, console, children)
         return outcome
 
 
@@ -88,7 +94,11 @@ def retry(config: RunConfig, console: Console, choose: Choose) -> Outcome:
     from pipeline.retry import shards_to_retry
 
     storage = _storage(config)
-    with output_lock(storage.root, console.print) as lock, stop_signals(lock.check) as signals:
+    with (
+        output_lock(storage.root, console.print) as lock,
+        stop_signals(lock.check) as signals,
+        closing(Children(storage, lock, signals)) as children,
+    ):
         record = pinned_record(config, storage, console, signals, keep_config=True)
         outcome = Outcome(record, _coverage(storage, record, console))
         coverage = outcome.coverage
@@ -96,17 +106,17 @@ def retry(config: RunConfig, console: Console, choose: Choose) -> Outcome:
         coverage.wanted = {(shard.file, shard.row_group): shard for shard in shards_to_retry(coverage, choose)}
         images = sum(shard.rows for shard in coverage.wanted.values())
         console.print(f"{images:,} failed images in {len(coverage.wanted):,} shards to try again")
-        _label_and_finish(config, storage, outcome, console, signals, lock)
+        _label_and_finish(config, storage, outcome, console, children)
         return outcome
 
 
 def _label_and_finish(
-    config: RunConfig, storage: Storage, outcome: Outcome, console: Console, signals: Signals, lock: Hold
+    config: RunConfig, storage: Storage, outcome: Outcome, console: Console, children: Children
 ) -> None:
     _check_budget(config, outcome.coverage)  # before TensorFlow is started for nothing, or a run over it is finished
     if not outcome.coverage.complete:
         storage.delete(SUCCESS)
-        _label(config, storage, outcome, console, signals, lock)
+        _label(config, outcome, console, children)
     if outcome.coverage.covered and not (storage.exists(SUCCESS) and storage.exists(REPORT)):
         outcome.coverage.only_wanted = False
         _check_budget(config, outcome.coverage)  # a retry may not have mended enough
@@ -136,23 +146,16 @@ def _coverage(storage: Storage, record: RunRecord, console: Console) -> Coverage
 # Labelling.
 
 
-def _label(
-    config: RunConfig, storage: Storage, outcome: Outcome, console: Console, signals: Signals, lock: Hold
-) -> None:
+def _label(config: RunConfig, outcome: Outcome, console: Console, children: Children) -> None:
     """Run children until every shard has its part."""
     coverage = outcome.coverage
     total = sum(shard.rows for shard in coverage.pending())
-    crashes, log = 0, local_log(storage)
+    crashes = 0
     with RunProgress(console, outcome.record.plan.rows, coverage.rows) as progress:
         while not coverage.complete:
             before = coverage.progress
-            child = Child(CHILD, [storage.root], log, job_line(coverage.pending()), lock.descriptors)
-            signals.at_once = child.kill
-            try:
-                code = _watch(config, child, coverage, progress, signals)
-            finally:
-                child.stop()
-                save_log(storage, log)
+            with children.child(coverage.pending()) as child:
+                code = _watch(config, child, coverage, progress, children.signals)
             coverage.refresh()
             _check_budget(config, coverage)
             if code == 0 and not coverage.complete:

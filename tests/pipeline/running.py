@@ -18,26 +18,35 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import child, cli, supervise
+from pipeline import child, children, cli
 from tests.pictures import COLOURS, colour_of
 
 
 class ChildInProcess:
-    """Stands in for `process.Child`: runs the same program to its end, as a call, when it is first asked for."""
+    """Stands in for `process.Child`: runs the same program to its end, as a call, when it is first asked for.
+
+    Attributes:
+        started: how many have been given a job.
+    """
 
     started = 0
 
-    def __init__(self, module: str, arguments: Sequence[str], log: str, job: str, inherit: Sequence[int] = ()) -> None:
+    def __init__(self, module: str, arguments: Sequence[str], log: str, inherit: Sequence[int] = ()) -> None:
         assert module == "pipeline.child"
         assert inherit, "the child must inherit the lock"
         Path(log).touch()
-        self._arguments, self._job = list(arguments), job
+        self.log, self._arguments = log, list(arguments)
+        self._job: str | None = None
         self._events: list[dict[str, Any]] = []
         self._code: int | None = None
+
+    def give(self, job: str) -> None:
+        self._job = job
         type(self).started += 1
 
     def poll(self) -> int:
         if self._code is None:
+            assert self._job is not None
             with tempfile.TemporaryFile("r") as events, _standard_input(self._job):
                 self._code = child.main([*self._arguments, str(os.dup(events.fileno()))])
                 events.seek(0)
@@ -116,7 +125,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> type[ChildInProcess]:
     class Counted(ChildInProcess):
         started = 0
 
-    monkeypatch.setattr(supervise, "Child", Counted)
+    monkeypatch.setattr(children, "Child", Counted)
     monkeypatch.setattr(child, "_end_with_parent", lambda: None)
     return Counted
 

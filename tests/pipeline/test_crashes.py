@@ -18,7 +18,7 @@ from tests.pictures import COLOURS, colour_of, picture_bytes
 def test_an_image_that_kills_the_worker_is_a_failed_row(
     picture_folder: Path, colour_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervise, "CHILD", "tests.crashing_child")
+    monkeypatch.setattr("pipeline.children.CHILD", "tests.crashing_child")
     (picture_folder / "003.png").write_bytes(picture_bytes(colour_of(3)) + SEGFAULT)
     outcome = supervise.run(load_config(colour_config), plain_console(stderr=True))
     assert outcome.coverage.covered

@@ -29,7 +29,7 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
     (tmp_path / "stubborn.py").write_text(STUBBORN)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     log = tmp_path / "run.log"
-    found = Child("stubborn", [], str(log), "a job")
+    found = Child("stubborn", [], str(log))
     while not log.read_bytes():
         assert found.poll() is None
         time.sleep(0.01)

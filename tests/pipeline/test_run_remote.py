@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import cli, lease, supervise
+from pipeline import cli, lease
 from pipeline.staging import local_log
 from tests.object_store import BUCKET, ObjectStore
 from tests.pictures import colour_of, picture_bytes
@@ -32,9 +32,9 @@ PARTS = [f"predictions/00000/part-{number:05d}.parquet" for number in range(3)]
 class ChildWithoutLock(ChildInProcess):
     """The child of a run whose lock is a lease, which no process can inherit."""
 
-    def __init__(self, module: str, arguments: Sequence[str], log: str, job: str, inherit: Sequence[int] = ()) -> None:
+    def __init__(self, module: str, arguments: Sequence[str], log: str, inherit: Sequence[int] = ()) -> None:
         assert inherit == ()
-        super().__init__(module, arguments, log, job, inherit=[0])
+        super().__init__(module, arguments, log, inherit=[0])
         with open(log, "a") as file:
             file.write("a line\n")
 
@@ -51,7 +51,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 @pytest.fixture
 def children(monkeypatch: pytest.MonkeyPatch, storage: ObjectStorage) -> type[ChildInProcess]:
     in_process(monkeypatch)
-    monkeypatch.setattr(supervise, "Child", ChildWithoutLock)
+    monkeypatch.setattr("pipeline.children.Child", ChildWithoutLock)
     return ChildWithoutLock
 
 

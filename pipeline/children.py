@@ -1,0 +1,50 @@
+"""The child processes of a run, one after the other, each started ahead of what it is to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from pipeline.job import job_line
+from pipeline.lock import Hold
+from pipeline.process import Child
+from pipeline.signals import Signals
+from pipeline.staging import local_log, save_log
+from transforms.records import Shard
+from transforms.storage import Storage
+
+CHILD = "pipeline.child"  # the module that a child process runs
+
+
+class Children:
+    """Starts the processes that run the pipeline of a run, and ends them."""
+
+    def __init__(self, storage: Storage, lock: Hold, signals: Signals) -> None:
+        self.signals = signals
+        self._storage, self._lock = storage, lock
+        self._next: Child | None = None
+
+    def start(self) -> None:
+        """Start the next child, which imports what it needs and waits for its job."""
+        self._next = Child(CHILD, [self._storage.root], local_log(self._storage), self._lock.descriptors)
+        self.signals.at_once = self._next.kill
+
+    @contextmanager
+    def child(self, shards: Iterable[Shard]) -> Iterator[Child]:
+        """A child at work on `shards`; it has ended, and its log is saved, when the context ends."""
+        if self._next is None:
+            self.start()
+        child, self._next = self._next, None
+        assert child is not None
+        try:
+            child.give(job_line(shards))
+            yield child
+        finally:
+            child.stop()
+            save_log(self._storage, child.log)
+
+    def close(self) -> None:
+        """End a child that was started and has nothing to do."""
+        if self._next is not None:
+            self._next.kill()
+            self._next.stop()

@@ -17,10 +17,11 @@ import re
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from queue import SimpleQueue
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from pipeline.config import config_from_resolved
 from pipeline.coverage import any_labelled
@@ -42,13 +43,28 @@ MARKS_PATIENCE = 10.0  # seconds for withdrawing marks of attempts once the pare
 
 def main(arguments: list[str]) -> int:
     """Run the pipeline of the run in the output that the arguments name; returns the exit code."""
+    return child_main(arguments, _listen_to_parent, run)
+
+
+def child_main(
+    arguments: list[str],
+    listen: Callable[[BinaryIO, SimpleQueue[bytes]], None],
+    work: Callable[[str, list[Shard], Any], None],
+) -> int:
+    """What every child does: hear its job, do it, and say what went wrong; returns the exit code.
+
+    Args:
+        arguments: the output, and the file descriptor for events.
+        listen: puts the first line of standard input into the queue, and heeds what comes after.
+        work: does the job: the output, the shards, and what takes events.
+    """
     output, events = arguments[0], os.fdopen(int(arguments[1]), "w", buffering=1)
 
     def tell(event: str, **values: Any) -> None:
         events.write(json.dumps(mask_values({"event": event, **values})) + "\n")
 
     job: SimpleQueue[bytes] = SimpleQueue()
-    threading.Thread(target=_listen_to_parent, args=(sys.stdin.buffer, job), daemon=True).start()
+    threading.Thread(target=listen, args=(sys.stdin.buffer, job), daemon=True).start()
     # After that, since an orphan must not live on for the seconds this takes. Whole before Beam's import, which then
     # may go on while the model is loaded: two imports of such size at once, in two threads, can wait for each other
     # for ever.
@@ -57,7 +73,7 @@ def main(arguments: list[str]) -> int:
     shards = parse_job(job.get())
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     try:
-        run(output, shards, tell)
+        work(output, shards, tell)
     except HublabelError as error:
         tell("error", message=str(error), exit_code=error.exit_code)
         return error.exit_code
@@ -83,7 +99,7 @@ def run(output: str, shards: list[Shard], tell: Any) -> None:
     config = config_from_resolved(record.config, f"{output}/run.yaml")
     tell("phase", name="loading the model")
     with ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(columns_and_labels, config, record.model)
+        loading = pool.submit(columns_and_labels, config, record.model, record.model_fingerprint)
         # Should native code of the two ever wait for each other, the parent starts another child.
         faulthandler.dump_traceback_later(IMPORT_PATIENCE, exit=True, file=sys.__stderr__ or sys.stderr)
         import apache_beam as beam
@@ -139,10 +155,14 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
+def finish(code: int) -> NoReturn:
+    """End the process: threads of other bundles and native libraries' exit handlers are not waited for."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
     gc.disable()  # a million objects are made at the start and stay: looking through them time and again takes 0.5 s
     mask_output()
-    code = main(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # threads of other bundles and native libraries' exit handlers are not waited for
+    finish(main(sys.argv[1:]))

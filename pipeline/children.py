@@ -8,25 +8,35 @@ from contextlib import contextmanager
 from pipeline.job import job_line
 from pipeline.lock import Hold
 from pipeline.process import Child
+from pipeline.runner_table import LOCAL, is_remote
 from pipeline.signals import Signals
 from pipeline.staging import local_log, save_log
 from transforms.records import Shard
 from transforms.storage import Storage
 
 CHILD = "pipeline.child"  # the module that a child process runs
+REMOTE_CHILD = "pipeline.remote_child"  # ... where the runner is remote
 
 
 class Children:
-    """Starts the processes that run the pipeline of a run, and ends them."""
+    """Starts the processes that run the pipeline of a run, and ends them.
 
-    def __init__(self, storage: Storage, lock: Hold, signals: Signals) -> None:
+    Args:
+        storage: the run's output.
+        lock: what the children keep hold of.
+        signals: those to heed.
+        runner: name of the runner.
+    """
+
+    def __init__(self, storage: Storage, lock: Hold, signals: Signals, runner: str = LOCAL) -> None:
         self.signals = signals
         self._storage, self._lock = storage, lock
+        self._module = REMOTE_CHILD if is_remote(runner) else CHILD
         self._next: Child | None = None
 
     def start(self) -> None:
         """Start the next child, which imports what it needs and waits for its job."""
-        self._next = Child(CHILD, [self._storage.root], local_log(self._storage), self._lock.descriptors)
+        self._next = Child(self._module, [self._storage.root], local_log(self._storage), self._lock.descriptors)
         self.signals.at_once = self._next.kill
 
     @contextmanager

@@ -61,7 +61,13 @@ class Child:
     def give(self, job: str) -> None:
         """Tell the child what to do, in one line of text that it reads from its standard input."""
         # A long job does not fit the pipe, and the child takes seconds to start: do not wait for it here.
-        threading.Thread(target=self._give, args=(job.encode() + b"\n",), daemon=True).start()
+        self._giving = threading.Thread(target=self._give, args=(job.encode() + b"\n",), daemon=True)
+        self._giving.start()
+
+    def order(self, word: str) -> None:
+        """Tell a child that has its job something more, such as `cancel`."""
+        self._giving.join()
+        self._give(word.encode() + b"\n")
 
     def _give(self, job: bytes) -> None:
         assert self._process.stdin is not None

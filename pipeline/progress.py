@@ -50,8 +50,13 @@ class RunProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.hide()
+
+    def hide(self) -> None:
+        """End the live line."""
         if self._live is not None:
             self._live.stop()
+            self._live = None
 
     @property
     def labelling(self) -> bool:

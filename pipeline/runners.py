@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
@@ -13,9 +14,11 @@ from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineRunner
 
+from pipeline.dataflow_jobs import DataflowJob, find_dataflow_job
 from pipeline.errors import UsageError
 from pipeline.job_service import NamedJobs
 from pipeline.prism import prism_options
+from pipeline.remote_jobs import RemoteJob, ServiceJob, find_service_job
 from pipeline.runner_options import check_known
 from pipeline.runner_table import RUNNERS, refusals
 
@@ -53,7 +56,7 @@ def runner_and_options(
         raise UsageError(f"runner.name: {name!r} is not supported; it must be one of {', '.join(RUNNERS)}")
     for option, problem in refusals(options):
         raise UsageError(f"runner.options.{option}: {problem}")
-    runner, parsed = _MAKE[name](options)
+    runner, parsed = _KINDS[name].make(options)
     if job_name is not None:
         parsed.view_as(GoogleCloudOptions).job_name = job_name
     return runner, parsed
@@ -96,10 +99,59 @@ def _dataflow(options: Mapping[str, Any]) -> tuple[PipelineRunner, PipelineOptio
     return DataflowRunner(), PipelineOptions.from_dictionary(dict(options))
 
 
-_MAKE: dict[str, Callable[[Mapping[str, Any]], tuple[PipelineRunner, PipelineOptions]]] = {
-    "DirectRunner": _direct,
-    "FlinkRunner": _flink,
-    "DataflowRunner": _dataflow,
-    "PortableRunner": _portable,
-    "PrismRunner": _prism,
+@dataclass(frozen=True)
+class _Kind:
+    """What there is to know of a runner.
+
+    Attributes:
+        make: the runner and its options, from the config's.
+        at: options that say where it is.
+        job: the job that came of a submission; None for a runner without jobs.
+        find: the job of a name or id, from the config's options; None for a runner without jobs.
+    """
+
+    make: Callable[[Mapping[str, Any]], tuple[PipelineRunner, PipelineOptions]]
+    at: tuple[str, ...] = ()
+    job: Callable[[Any], RemoteJob] | None = None
+    find: Callable[[Mapping[str, Any], str, str | None], RemoteJob | None] | None = None
+
+
+def _service_job(result: Any) -> RemoteJob:
+    return ServiceJob(result._job_service, result._job_id)
+
+
+def _dataflow_job(result: Any) -> RemoteJob:
+    return DataflowJob(result._runner.dataflow_client, result.job_id())
+
+
+_KINDS = {
+    "DirectRunner": _Kind(_direct),
+    "FlinkRunner": _Kind(_flink, ("job_endpoint", "flink_master"), _service_job, find_service_job),
+    "DataflowRunner": _Kind(_dataflow, ("project", "region"), _dataflow_job, find_dataflow_job),
+    "PortableRunner": _Kind(_portable, ("job_endpoint",), _service_job, find_service_job),
+    "PrismRunner": _Kind(_prism, ("job_endpoint",), _service_job, find_service_job),
 }
+
+
+def place(name: str, options: Mapping[str, Any]) -> str:
+    """Where the remote runner `name` is, for people."""
+    found = [str(options[option]) for option in _KINDS[name].at if options.get(option)]
+    return "/".join(found) or "this machine"
+
+
+def submitted(name: str, result: Any) -> RemoteJob:
+    """The job that came of running a pipeline on the remote runner `name`."""
+    make = _KINDS[name].job
+    assert make is not None
+    return make(result)
+
+
+def find_job(name: str, options: Mapping[str, Any], job: str, job_id: str | None) -> RemoteJob | None:
+    """The job named `job`, or with this id where one is known; None when the remote runner `name` knows none.
+
+    Raises:
+        NoAnswerError: the runner does not answer.
+    """
+    find = _KINDS[name].find
+    assert find is not None
+    return find(options, job, job_id)

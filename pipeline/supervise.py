@@ -15,12 +15,15 @@ from rich.console import Console
 from pipeline.children import Children
 from pipeline.config import RunConfig
 from pipeline.errors import HublabelError, TooManyFailedError, UsageError
+from pipeline.job_record import check_job
+from pipeline.leaving import leave
 from pipeline.lock import output_lock
 from pipeline.pinning import pinned_record
 from pipeline.process import Child
 from pipeline.progress import RunProgress
 from pipeline.record import RunRecord
-from pipeline.signals import Signals, stop_signals
+from pipeline.runner_table import is_remote
+from pipeline.signals import Signals, StoppedError, stop_signals
 from pipeline.staging import LOG
 from transforms.storage import Storage, open_storage
 
@@ -71,8 +74,9 @@ def run(config: RunConfig, console: Console, extend: bool = False) -> Outcome:
     with (
         output_lock(storage.root, console.print) as lock,
         stop_signals(lock.check) as signals,
-        closing(Children(storage, lock, signals)) as children,
+        closing(Children(storage, lock, signals, config.runner.name)) as children,
     ):
+        check_job(storage, config.runner.name)
         if not storage.exists(SUCCESS):
             children.start()  # its imports take as long as a plan
         record = pinned_record(config, storage, console, signals, extend)
@@ -97,8 +101,9 @@ def retry(config: RunConfig, console: Console, choose: Choose) -> Outcome:
     with (
         output_lock(storage.root, console.print) as lock,
         stop_signals(lock.check) as signals,
-        closing(Children(storage, lock, signals)) as children,
+        closing(Children(storage, lock, signals, config.runner.name)) as children,
     ):
+        check_job(storage, config.runner.name)
         record = pinned_record(config, storage, console, signals, keep_config=True)
         outcome = Outcome(record, _coverage(storage, record, console))
         coverage = outcome.coverage
@@ -155,7 +160,13 @@ def _label(config: RunConfig, outcome: Outcome, console: Console, children: Chil
         while not coverage.complete:
             before = coverage.progress
             with children.child(coverage.pending()) as child:
-                code = _watch(config, child, coverage, progress, children.signals)
+                try:
+                    code = _watch(config, child, coverage, progress, children.signals)
+                except (StoppedError, TooManyFailedError) as reason:
+                    if is_remote(config.runner.name):
+                        progress.hide()
+                        leave(child, reason, console)
+                    raise
             coverage.refresh()
             _check_budget(config, coverage)
             if code == 0 and not coverage.complete:
@@ -196,6 +207,8 @@ def _heed(child: Child, progress: RunProgress) -> None:
     for event in child.events():
         if event["event"] == "phase":
             progress.phase(event["name"])
+        elif event["event"] == "say":
+            progress.say(event["text"])
         elif event["event"] == "error":
             message = event["message"]
             if event["exit_code"] != UsageError.exit_code and event.get("log", True):

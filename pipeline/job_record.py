@@ -1,0 +1,91 @@
+"""`job.json`: the job that labels a run on a remote runner, so that running again attaches instead of submitting twice.
+
+It is written before the job is submitted, with a name that is unique, and again with the id that the runner gave: when
+the launcher dies between the two, the job is found by its name.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from dataclasses import asdict, dataclass, replace
+
+from pipeline.errors import UsageError
+from transforms.storage import Storage
+
+NAME = "job.json"
+ENDED = ("DONE", "DRAINED", "UPDATED", "FAILED", "CANCELLED")  # of Beam's states those after which nothing comes
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """A job as the output remembers it.
+
+    Attributes:
+        runner: the config's `runner.name`.
+        at: where the runner is: its endpoint, or project and region.
+        name: unique, ours.
+        id: the runner's; None until it has taken the job.
+        submitted: UTC, ISO 8601.
+        state: the last that is known, in Beam's words; None until there is one.
+    """
+
+    runner: str
+    at: str
+    name: str
+    id: str | None = None
+    submitted: str = ""
+    state: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is known to have ended."""
+        return self.state in ENDED
+
+    def __str__(self) -> str:
+        return f"job {self.id or self.name} ({self.runner} at {self.at})"
+
+
+def new_job(runner: str, at: str, prefix: str = "hublabel") -> JobRecord:
+    """The record of a job that is about to be submitted."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return JobRecord(runner, at, f"{prefix}-{uuid.uuid4().hex[:12]}", submitted=now)
+
+
+def save_job(storage: Storage, job: JobRecord, **changes: str) -> JobRecord:
+    """Write job.json, with `changes` to `job`; returns what was written."""
+    job = replace(job, **changes)
+    storage.replace(NAME, (json.dumps(asdict(job), indent=2) + "\n").encode())
+    return job
+
+
+def load_job(storage: Storage) -> JobRecord | None:
+    """The last job of the run in this output, or None where there was none.
+
+    Raises:
+        UsageError: job.json is damaged.
+    """
+    try:
+        return JobRecord(**json.loads(storage.read(NAME)))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            f"{storage.root}/{NAME}: damaged ({error}); see on the runner whether the run's job still goes on, "
+            "then delete the file"
+        ) from None
+
+
+def check_job(storage: Storage, runner: str) -> None:
+    """See that no job of another runner may be at work on this output.
+
+    Raises:
+        UsageError: naming it, or job.json is damaged.
+    """
+    job = load_job(storage)
+    if job is not None and not job.ended and job.runner != runner:
+        raise UsageError(
+            f"{storage.root}: {job} may still go on, and runner.name is {runner} now; attach to it by running with "
+            f"{job.runner} again, or, when it has ended, delete {storage.root}/{NAME}"
+        )

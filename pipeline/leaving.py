@@ -1,0 +1,54 @@
+"""What becomes of the job on a remote runner when its launcher is to end before it: it goes on, or is cancelled."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+from rich.console import Console
+
+from pipeline.errors import TooManyFailedError
+from pipeline.process import Child
+from pipeline.signals import StoppedError
+
+CANCELLING = 120.0  # seconds that a runner is given to end a job
+TICK = 0.1
+QUESTION = "The job goes on without this launcher. [d]etach from it, or [c]ancel it? [d] "
+
+
+def leave(
+    child: Child,
+    reason: StoppedError | TooManyFailedError,
+    console: Console,
+    clock: Callable[[], float] = time.monotonic,
+    wait: Callable[[float], None] = time.sleep,
+) -> None:
+    """Cancel the child's job, or leave it to itself.
+
+    A run with too many failed images is cancelled. One that is stopped goes on, unless somebody at a terminal says
+    otherwise: a launcher may be stopped for reasons of its own machine, and running again attaches.
+    """
+    if isinstance(reason, StoppedError) and not _to_cancel(console):
+        console.print("the job goes on; the same command attaches to it")
+        return
+    console.print("cancelling the job ...")
+    child.order("cancel")
+    deadline = clock() + CANCELLING
+    while child.poll() is None:
+        if clock() > deadline:
+            console.print(f"the runner has not ended it within {CANCELLING:g} seconds; look there whether it does")
+            return
+        wait(TICK)
+    errors = [event["message"] for event in child.events() if event["event"] == "error"]
+    console.print(f"not cancelled: {errors[0]}" if errors else "the job is cancelled")
+
+
+def _to_cancel(console: Console) -> bool:
+    """What somebody at a terminal answers; without one, no."""
+    if not (console.is_terminal and sys.stdin.isatty()):
+        return False
+    try:
+        return console.input(QUESTION, markup=False).strip().lower() in ("c", "cancel")
+    except EOFError:
+        return False

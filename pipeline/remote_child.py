@@ -1,0 +1,180 @@
+"""The process that submits a run's job to a remote runner, or attaches to it, and watches it to its end.
+
+`python -m pipeline.remote_child OUTPUT EVENTS_FD`, started by `supervise` as `child` is, and spoken with alike. After
+the job line its parent may say `cancel`. When the pipe closes it ends, and the job goes on without it, unless the
+workers are threads of this process (LOOPBACK): then it is cancelled.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, BinaryIO
+
+from pipeline.child import child_main, finish, root_cause
+from pipeline.config import RunConfig, config_from_resolved
+from pipeline.coverage import any_labelled
+from pipeline.errors import HublabelError
+from pipeline.job_record import ENDED, JobRecord, load_job, new_job, save_job
+from pipeline.loading import columns_and_labels
+from pipeline.progress import LABELLING
+from pipeline.record import RunRecord, load_record
+from transforms.attempts import remove_marks, withdraw_marks
+from transforms.masked_output import mask_output
+from transforms.plan_reader import carried_columns
+from transforms.records import Shard
+from transforms.storage import Storage, open_storage
+
+POLL, SLOWEST_POLL = 0.2, 5.0  # seconds between looks at the job: often at first, then as the service likes it
+NO_ANSWER = 600.0  # seconds without an answer after which the job is left to itself
+Tell = Callable[..., None]
+
+
+class Orders:
+    """What the parent has said since the job was submitted."""
+
+    def __init__(self) -> None:
+        self.cancel = threading.Event()
+        self.job: Any = None  # the job to cancel when the parent goes, if its workers go with this process
+
+    def listen(self, stream: BinaryIO, first: SimpleQueue[bytes]) -> None:
+        """Take the first line, then orders; end the process when the pipe closes."""
+        if line := stream.readline():
+            first.put(line)
+        while line := stream.readline():
+            if line.strip() == b"cancel":
+                self.cancel.set()
+        end = threading.Timer(10.0, os._exit, (1,))
+        end.daemon = True
+        end.start()
+        with suppress(Exception):
+            if self.job is not None:
+                self.job.cancel()
+            withdraw_marks()
+        os._exit(1)
+
+
+def run(output: str, shards: list[Shard], tell: Tell, orders: Orders) -> None:
+    """Label `shards` of the run in `output` by a job: the one that goes on already, or a new one.
+
+    Raises:
+        HublabelError: the run is not there, the model does not fit the config, the job failed, or its runner does not
+            answer.
+    """
+    from pipeline.runners import find_job
+
+    storage = open_storage(output)
+    record = load_record(storage, output)
+    if record is None:
+        raise HublabelError(f"{output}: no run to go on with")
+    config = config_from_resolved(record.config, f"{output}/run.yaml")
+    known = load_job(storage)
+    job = None
+    if known is not None and not known.ended and known.runner == config.runner.name:
+        tell("phase", name="looking for the job")
+        job = find_job(known.runner, config.runner.options, known.name, known.id)
+        if job is None:
+            tell("say", text=f"{known} is not known there any more")
+    if job is not None and known is not None:
+        known = save_job(storage, known, id=job.id)
+        tell("say", text=f"attached to {known}")
+    else:
+        known, job = _submit(storage, record, config, shards, tell)
+        tell("say", text=f"submitted {known}")
+    if config.runner.options.get("environment_type") == "LOOPBACK":
+        orders.job = job
+    _see_to_the_end(storage, record, known, job, tell, orders)
+
+
+def _submit(
+    storage: Storage, record: RunRecord, config: RunConfig, shards: list[Shard], tell: Tell
+) -> tuple[JobRecord, Any]:
+    tell("phase", name="loading the model")
+    columns, labels = columns_and_labels(config, record.model, record.model_fingerprint)
+    import apache_beam as beam
+
+    from pipeline.graph import label
+    from pipeline.runners import place, runner_and_options, submitted
+
+    columns = replace(columns, carried=carried_columns(storage, config.input.columns))
+    name, options = config.runner.name, config.runner.options
+    known = new_job(name, place(name, options), str(options.get("job_name", "hublabel")))
+    runner, parsed = runner_and_options(name, options, known.name)
+    pipeline = beam.Pipeline(runner=runner, options=parsed)
+    label(pipeline, config, record, shards, columns, labels, any_labelled(storage, record.plan))
+    tell("phase", name="submitting the job")
+    save_job(storage, known)
+    job = submitted(name, pipeline.run())
+    return save_job(storage, known, id=job.id), job
+
+
+def _see_to_the_end(
+    storage: Storage, record: RunRecord, known: JobRecord, job: Any, tell: Tell, orders: Orders
+) -> None:
+    state = watch(job, tell, orders.cancel)
+    save_job(storage, known, state=state)
+    if state == "CANCELLED":
+        for number in range(len(record.plan.files)):  # its workers were stopped, no image has killed them
+            remove_marks(storage, number)
+        if not orders.cancel.is_set():
+            raise HublabelError(f"{known} was cancelled; what is committed stays: run the same command again to go on")
+    elif state == "FAILED":
+        why = job.failure()
+        raise HublabelError(
+            f"{known} failed: {root_cause(RuntimeError(why)) if why else 'the runner does not say why'}"
+        )
+
+
+def watch(
+    job: Any,
+    tell: Tell,
+    cancel: threading.Event,
+    clock: Callable[[], float] = time.monotonic,
+    wait: Callable[[float], None] = time.sleep,
+) -> str:
+    """Look at the job until it has ended; the state it ended in.
+
+    Raises:
+        NoAnswerError: its runner has not answered for `NO_ANSWER` seconds.
+    """
+    from pipeline.remote_jobs import NoAnswerError
+
+    last, told_to_cancel = "", False
+    began = heard = clock()
+    while True:
+        try:
+            if cancel.is_set() and not told_to_cancel:
+                job.cancel()
+                told_to_cancel = True
+            state = job.state()
+            heard = clock()
+        except NoAnswerError as error:
+            if clock() - heard > NO_ANSWER:
+                raise NoAnswerError(f"{error}; the job may go on: run the same command again to attach to it") from None
+            state = last
+        if state in ENDED:
+            return state
+        if state != last:
+            tell("phase", name=LABELLING if state == "RUNNING" else f"job {state.lower()}")
+            last = state
+        wait(min(SLOWEST_POLL, POLL + (clock() - began) / 20))
+
+
+def main(arguments: list[str]) -> int:
+    """Run the job of the run in the output that the arguments name; returns the exit code."""
+    orders = Orders()
+    return child_main(arguments, orders.listen, partial(run, orders=orders))
+
+
+if __name__ == "__main__":
+    mask_output()
+    logging.getLogger("apache_beam").setLevel(logging.INFO)
+    finish(main(sys.argv[1:]))

@@ -24,7 +24,17 @@ from pipeline.inputs.uris import SCHEME, path_of_file_uri, uri_array
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["IMAGE_SUFFIXES", "TAKES", "Input", "Reading", "find_inputs", "read_input"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "TAKES",
+    "Input",
+    "Reading",
+    "find_inputs",
+    "list_files",
+    "lists_images",
+    "read_file",
+    "read_input",
+]
 
 TAKES = (
     "a folder of images, a glob such as 'photos/**/*.jpg', one image file, a text file with one URI a line, "
@@ -96,15 +106,32 @@ def read_input(
         UsageError: a folder or a file cannot be read, has no such column or has a bad line.
     """
     reading = reading or Reading()
-    if source.kind == "folder" and is_parquet_folder(source.location):
-        for path in parquet_files(source.location):
-            yield from read_parquet(_manifest(source, path, reading), source.location)
-    elif source.kind in ("folder", "image"):
+    if lists_images(source):
+        for path in list_files(source, left_out):
+            yield from read_file(source, path, reading, left_out)
+    else:
         for paths in _chunks(_image_paths(source, left_out, skip)):
             yield make_batch(uri_array(paths), {})
-    else:
-        for path in match_glob(source.location, left_out) if source.is_glob else [source.location]:
-            yield from _read_list(source.kind, _manifest(source, path, reading), left_out)
+
+
+def lists_images(source: Input) -> bool:
+    """Whether it is one or several files that list images, rather than images."""
+    return source.kind not in ("folder", "image") or (source.kind == "folder" and is_parquet_folder(source.location))
+
+
+def list_files(source: Input, left_out: Counter[str]) -> Iterable[bytes]:
+    """The files that list the images of an input, in order; see `lists_images`."""
+    if source.kind == "folder":
+        return parquet_files(source.location)
+    return match_glob(source.location, left_out) if source.is_glob else [source.location]
+
+
+def read_file(source: Input, path: bytes, reading: Reading, left_out: Counter[str]) -> Iterator[pa.RecordBatch]:
+    """The rows of one of the files of `list_files`, as `read_input` yields them."""
+    manifest = _manifest(source, path, reading)
+    if source.kind == "folder":
+        return read_parquet(manifest, source.location)
+    return _read_list(source.kind, manifest, left_out)
 
 
 def _manifest(source: Input, path: bytes, reading: Reading) -> Manifest:

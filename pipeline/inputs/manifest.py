@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -25,11 +25,18 @@ TEXT = {b"hublabel": b"text"}  # metadata of a column whose values have no type 
 
 @dataclass(frozen=True)
 class Reading:
-    """How tables are read: `input.uri_column`, `input.columns`, `input.on_bad_line`."""
+    """How tables are read: `input.uri_column`, `input.columns`, `input.on_bad_line`.
+
+    Attributes:
+        excerpt: what is read of an uncompressed text file in place of all of it; None for all.
+        row_groups: those of a Parquet file that are read; None for all.
+    """
 
     uri_column: str = "uri"
     columns: tuple[str, ...] = ()
     on_bad_line: str = "fail"
+    excerpt: Callable[[BinaryIO], BinaryIO] | None = None
+    row_groups: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,8 @@ class Manifest:
                 is_regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
                 folder = os.path.dirname(self.path) if is_regular else os.getcwdb()
                 stream = pa.CompressedInputStream(file, self.compression) if self.compression else file
+                if self.reading.excerpt is not None and is_regular and not self.compression:
+                    stream = self.reading.excerpt(file)
                 yield cast(BinaryIO, stream), folder.rstrip(b"/")
         except OSError as error:
             raise UsageError(f"{self.name} cannot be read: {error.strerror or error}") from error

@@ -82,7 +82,9 @@ def read_parquet(manifest: Manifest, folder: bytes | None = None) -> Iterator[pa
         names = [name for name in (manifest.reading.uri_column, *manifest.reading.columns) if name in schema.names]
         texts = [name for name in manifest.reading.columns if name in keys and name not in names]
         first = 0
-        for batch in file.iter_batches(BATCH_ROWS, columns=list(dict.fromkeys(names)), use_threads=False):
+        wanted = list(dict.fromkeys(names))
+        groups = manifest.reading.row_groups
+        for batch in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=wanted, use_threads=False):
             batch.validate(full=True)  # a damaged page without a checksum
             columns: dict[str, Any] = {name: batch.column(name) for name in names[1:]}
             columns |= {name: pa.array([keys[name]] * batch.num_rows, pa.string()) for name in texts}

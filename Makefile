@@ -37,7 +37,7 @@ bench: install quickstart-model
 # The exact versions of `make install`, for every Python and system we support; needs uv.
 lock:
 	uv pip compile setup.py --universal --python-version 3.10 --generate-hashes --no-header --quiet \
-		--extra quickstart --extra aws --extra gcp --extra kaggle --extra test --extra lint -o requirements.lock
+		--extra quickstart --extra aws --extra gcp --extra kaggle --extra openvino --extra test --extra lint -o requirements.lock
 
 clean:
 	rm -rf .venv models out build *.egg-info

@@ -39,6 +39,7 @@ EXTRAS = {
     "azure": ["azure-identity>=1.19,<2", "azure-storage-blob>=12.24,<13"],
     "hadoop": ["hdfs>=2.7.3,<3"],
     "kaggle": ["kagglehub>=0.3.6,<2"],
+    "openvino": ["openvino>=2026.2,<2027"],
     "test": [
         "azure-identity>=1.19,<2",
         "azure-storage-blob>=12.24,<13",

@@ -158,6 +158,12 @@ class ModelSection(Section):
         "What we call an output: the module's name for it.",
         min_length=1,
     )
+    engine: Literal["tensorflow", "openvino"] = key(
+        "tensorflow",
+        "one of tensorflow, openvino",
+        "What runs the model. `openvino` (`pip install 'hublabel[openvino]'`) is faster on processors; its outputs are "
+        "compared with TensorFlow's before the first label. See docs/models.md.",
+    )
     activation: Literal["softmax", "sigmoid", "none"] = key(
         "softmax",
         "one of softmax, sigmoid, none",

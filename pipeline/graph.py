@@ -44,7 +44,8 @@ def label(
         The shards that are covered now.
     """
     register_coders()
-    output, spec, model = record.output, config.preprocessing(), model_spec(config, record.model)
+    output, spec = record.output, config.preprocessing()
+    model = model_spec(config, record.model, record.model_fingerprint)
     read = reader(config)
     isolated = IsolatedWork(spec, model, config.model.activation, columns, read)
     return (

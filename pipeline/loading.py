@@ -9,8 +9,8 @@ from transforms.model import ModelError, ModelSpec, load_classifier
 from transforms.records import Columns
 
 
-def model_spec(config: RunConfig, path: str) -> ModelSpec:
-    """How the model at `path` is loaded and called under `config`."""
+def model_spec(config: RunConfig, path: str, fingerprint: str = "") -> ModelSpec:
+    """How the model at `path`, whose files have this digest, is loaded and called under `config`."""
     return ModelSpec(
         path=path,
         signature=config.model.signature,
@@ -19,17 +19,21 @@ def model_spec(config: RunConfig, path: str) -> ModelSpec:
         image_shape=config.preprocessing().model_shape,
         dtype=config.image.dtype,
         batch_size=config.batch.size,
+        engine=config.model.engine,
+        fingerprint=fingerprint,
     )
 
 
-def columns_and_labels(config: RunConfig, model_path: str) -> tuple[Columns, tuple[str, ...] | None]:
+def columns_and_labels(
+    config: RunConfig, model_path: str, fingerprint: str = ""
+) -> tuple[Columns, tuple[str, ...] | None]:
     """The optional columns and the labels of a run; loads the model, which the pipeline's steps then share.
 
     Raises:
         UsageError: the model has no such signature or output, takes other images, or has another number of classes.
     """
     try:
-        lengths = load_classifier(model_spec(config, model_path)).lengths
+        lengths = load_classifier(model_spec(config, model_path, fingerprint)).lengths
     except ModelError as error:
         raise UsageError(str(error)) from None
     labels = load_labels(config.model.labels) if config.model.labels else None

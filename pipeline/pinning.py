@@ -38,7 +38,7 @@ def pinned_record(
         UsageError: the output holds parts of a run that differs, or there is nothing to extend.
     """
     model = resolve_model(config.model.handle, config.model.sha256, console, signals.check)
-    pins = make_pins(config, model, pinned_libraries())
+    pins = make_pins(config, model, pinned_libraries(config.model.engine))
     signals.check()
     found = load_record(storage, storage.root)
     if found is not None:

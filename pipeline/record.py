@@ -54,6 +54,11 @@ class RunRecord:
         """sha256 over the pins, as every part's footer carries it."""
         return digest(self.pins)
 
+    @property
+    def model_fingerprint(self) -> str:
+        """Digest of the model's files; empty where it is not pinned."""
+        return str(self.pins.get("model files", ""))
+
 
 def digest(value: Any) -> str:
     """sha256 of a JSON-able value, hexadecimal."""

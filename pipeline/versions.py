@@ -5,14 +5,28 @@ from __future__ import annotations
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
+from pipeline.errors import UsageError
 from transforms.decode import decode_fingerprint
 
 PACKAGES = ("hublabel", "apache-beam", "tensorflow", "tensorflow-hub", "tensorflow-io", "pyarrow", "numpy")
 
 
-def pinned_libraries() -> dict[str, str]:
-    """Libraries that decide pixels or scores: resuming with others would mix two kinds of labels in one output."""
-    return {**decode_fingerprint(), "tensorflow": version("tensorflow")}
+def pinned_libraries(engine: str = "tensorflow") -> dict[str, str]:
+    """Libraries that decide pixels or scores: resuming with others would mix two kinds of labels in one output.
+
+    Args:
+        engine: `model.engine`.
+
+    Raises:
+        UsageError: the engine is not installed.
+    """
+    try:
+        return {**decode_fingerprint(), "tensorflow": version("tensorflow"), engine: version(engine)}
+    except PackageNotFoundError as error:
+        raise UsageError(
+            f"model.engine: {error.name} is not installed; pip install 'hublabel[{error.name}]', "
+            "or use model.engine: tensorflow"
+        ) from None
 
 
 def versions() -> dict[str, str]:

@@ -55,6 +55,7 @@ def test_defaults(config_file: Path) -> None:
             "signature": "serving_default",
             "input": None,
             "outputs": {"logits": "output"},
+            "engine": "tensorflow",
             "activation": "softmax",
             "labels": None,
             "label_offset": 0,

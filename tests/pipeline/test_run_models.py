@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tarfile
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +169,40 @@ def test_top_k_has_no_more_than_there_are_classes(hublabel: Hublabel, top_k: int
         scores = sorted(scores_of(colour_of(number)), reverse=True)[:entries]
         assert [entry["score"] for entry in row["top_k"]] == pytest.approx(scores, rel=1e-5)
         assert row["score"] == row["top_k"][0]["score"]
+
+
+def test_another_engine_gives_the_same_rows_and_is_pinned(
+    hublabel: Hublabel, picture_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(hublabel.output.parent / "cache"))
+    rows = hublabel.labelled("--set", "model.engine=openvino")
+    assert rows == [expected_row(n, picture_folder / f"{n:03d}.png", n) for n in range(10)]
+    assert len(list((hublabel.output.parent / "cache" / "hublabel" / "engines").iterdir())) == 1
+    pins = hublabel.report()["fingerprints"]["pins"]
+    assert pins["model.engine"] == "openvino"
+    assert pins["library openvino"] == version("openvino")
+    said = hublabel.run()
+    assert said.code == 2
+    assert 'model.engine: the run has "openvino", now it is "tensorflow"' in said.err
+
+
+def test_what_an_engine_does_not_take_is_told(hublabel: Hublabel, colour_labels: Path) -> None:
+    path = saved_callable(hublabel.output.parent / "model")
+    use_model(hublabel, path, f"labels: {colour_labels}, signature: null, engine: openvino")
+    said = hublabel.run()
+    assert said.code == 2
+    assert (
+        "OpenVINO calls the signature serving_default, not the object itself; use model.engine: tensorflow" in said.err
+    )
+
+
+def test_an_engine_that_is_not_installed(hublabel: Hublabel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def installed(name: str) -> str:
+        if name == "openvino":
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr("pipeline.versions.version", installed)
+    said = hublabel.run("--set", "model.engine=openvino")
+    assert said.code == 2
+    assert "model.engine: openvino is not installed; pip install 'hublabel[openvino]', or use model.engine" in said.err

@@ -14,6 +14,7 @@ import pytest
 from tests.saved_models import SIZE, image_spec, means, save_callable, save_fussy, save_signature
 from transforms import model as model_module
 from transforms.buffers import BATCHES
+from transforms.engines import tensorflow as tensorflow_engine
 from transforms.model import Classifier, ModelCallError, ModelError, ModelSpec, load_classifier
 
 SPEC = ModelSpec(
@@ -183,14 +184,15 @@ def test_what_a_model_raises_is_one_line(fussy: Path) -> None:
 
 
 class Memory:
-    """Stands in for TensorFlow: a call of more images than `fits` runs out of memory."""
+    """An engine in whose memory no more images fit than `fits`."""
+
+    title, whole_batches = "memory", False
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fits: int) -> None:
         self.fits, self.calls = fits, []
-        monkeypatch.setattr(model_module, "_load", lambda _: None)
-        monkeypatch.setattr(model_module, "_freeze", self._freeze)
+        monkeypatch.setattr(model_module, "_engine", lambda _: self)
 
-    def _freeze(self, _spec: ModelSpec, _function: None, batch_size: int) -> Any:
+    def compile(self, batch_size: int) -> Any:
         def call(images: np.ndarray) -> dict[str, np.ndarray]:
             assert len(images) == batch_size
             self.calls.append(batch_size)
@@ -225,6 +227,14 @@ def test_large_batches_go_through_in_equal_pieces(monkeypatch: pytest.MonkeyPatc
     assert memory.calls == [14, 14]
 
 
+def test_a_graphics_processor_gets_whole_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_module, "processors", lambda: 2)
+    memory = Memory(monkeypatch, fits=99)
+    memory.whole_batches = True
+    Classifier(replace(SPEC, batch_size=42))
+    assert memory.calls == [42]
+
+
 def test_a_model_of_one_batch_size_gets_whole_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import tensorflow as tf
 
@@ -255,8 +265,8 @@ def test_variables_and_their_constants_say_the_same(
                 return {"output": tf.nn.batch_normalization(means(input), self.mean, self.variance, 0, self.gain, 0.0)}
             return {"output": (means(input) - self.mean) * self.gain / 2}
 
-    made, real = [], model_module._with_constants
-    monkeypatch.setattr(model_module, "_with_constants", lambda *given: made.append(1) or real(*given))
+    made, real = [], tensorflow_engine._with_constants
+    monkeypatch.setattr(tensorflow_engine, "_with_constants", lambda *given: made.append(1) or real(*given))
     module = Normalizing()
     tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.serve})
     found = classifier(tmp_path)(images_of(1, 2, 3, 5))["logits"]
@@ -307,8 +317,8 @@ def test_one_call_at_a_time(plain: Path) -> None:
 
 def test_a_model_is_loaded_once(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loads = []
-    real = model_module._load
-    monkeypatch.setattr(model_module, "_load", lambda spec: loads.append(spec) or real(spec))
+    real = model_module._engine
+    monkeypatch.setattr(model_module, "_engine", lambda spec: loads.append(spec) or real(spec))
     spec = replace(SPEC, path=str(plain))
     found: list[Classifier] = []
     threads = [threading.Thread(target=lambda: found.append(load_classifier(spec))) for _ in range(4)]

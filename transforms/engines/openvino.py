@@ -1,0 +1,126 @@
+"""A SavedModel as OpenVINO runs it: read from its directory, without TensorFlow."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from transforms.engines.engine import (
+    Call,
+    ModelCallError,
+    ModelError,
+    ModelSpec,
+    Outputs,
+    choose_input,
+    listed,
+    missing_output,
+    unfit,
+)
+
+SIGNATURE = "serving_default"  # the one that OpenVINO looks for
+INSTEAD = "use model.engine: tensorflow"
+# One stream of batches, all processors for each; THROUGHPUT would split the processors between streams.
+LATENCY = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+_BORING = re.compile(
+    r"Exception from|Check '|FrontEnd API failed|Model wasn't fully converted|Summary:|To facilitate the conversion"
+)
+
+
+class OpenVINOEngine:
+    """A SavedModel, read by OpenVINO; see `engine.Engine`.
+
+    Raises:
+        ModelError: it is no SavedModel, not one that OpenVINO takes, or has no such input or output, or other images.
+    """
+
+    whole_batches = False
+
+    def __init__(self, spec: ModelSpec) -> None:
+        if spec.signature != SIGNATURE:
+            asked = "the object itself" if spec.signature is None else f"signature {spec.signature!r}"
+            raise ModelError(f"model.engine: OpenVINO calls the signature {SIGNATURE}, not {asked}; {INSTEAD}")
+        openvino = _openvino()
+        self.title = f"OpenVINO {openvino.__version__.partition('-')[0]}"
+        self._spec, self._core = spec, openvino.Core()
+        try:
+            model = self._core.read_model(spec.path)
+        except RuntimeError as error:
+            raise ModelError(f"model.engine: OpenVINO cannot read {spec.path}: {_reason(error)}; {INSTEAD}") from error
+        self._model, self._places = _only_what_is_used(model, spec)
+
+    def compile(self, batch_size: int) -> Call:
+        """A function of images [batch_size, H, W, 3], compiled for this one shape."""
+        import openvino
+
+        shape = [batch_size, *self._spec.image_shape]
+        model = self._model.clone()
+        if not model.input().get_partial_shape().compatible(openvino.PartialShape(shape)):
+            raise unfit(_described(model.input()), self._spec)
+        try:
+            model.reshape(shape)
+            request = self._core.compile_model(model, "CPU", LATENCY).create_infer_request()
+        except RuntimeError as error:
+            reason = f"OpenVINO cannot compile the model for {batch_size} images: {_reason(error)}"
+            raise ModelError(f"model.engine: {reason}; {INSTEAD}") from error
+        places = self._places.items()
+
+        def call(images: np.ndarray) -> Outputs:
+            request.set_input_tensor(openvino.Tensor(images, shared_memory=True))
+            try:
+                request.infer()
+            except RuntimeError as error:
+                raise ModelCallError(_reason(error), exhausted="alloc" in str(error)) from error
+            # A copy: the next call writes its outputs to the same place.
+            return {kind: np.array(request.get_output_tensor(place).data, np.float32) for kind, place in places}
+
+        return call
+
+
+def _openvino() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise ModelError(f"model.engine: {error}; pip install 'hublabel[openvino]', or {INSTEAD}") from None
+    return openvino
+
+
+def _only_what_is_used(model: Any, spec: ModelSpec) -> tuple[Any, dict[str, int]]:
+    """The model between the input for images and the spec's outputs, and by kind the place of each output."""
+    import openvino
+
+    inputs = {min(port.names): port for port in model.inputs if port.names}
+    if not inputs:
+        raise ModelError(f"model.engine: the model has no signature that OpenVINO can call; {INSTEAD}")
+    taken = inputs[choose_input(list(inputs), spec)]
+    if len(inputs) > 1:
+        raise ModelError(f"the model does not take images alone: its inputs are {listed(inputs)}")
+    fits = taken.get_partial_shape().compatible(openvino.PartialShape([spec.batch_size, *spec.image_shape]))
+    if not fits or _dtype(taken) != spec.dtype:
+        raise unfit(_described(taken), spec)
+    outputs = {name: port for port in model.outputs for name in port.names}
+    for kind, name in spec.outputs:
+        if name not in outputs:
+            raise missing_output(kind, name, outputs)
+    wanted = {kind: model.get_result_index(outputs[name]) for kind, name in spec.outputs}
+    used = sorted(set(wanted.values()))  # two names may be one output
+    results = [model.get_results()[index] for index in used]
+    return openvino.Model(results, [taken.get_node()]), {kind: used.index(index) for kind, index in wanted.items()}
+
+
+def _dtype(port: Any) -> str:
+    return np.dtype(port.get_element_type().to_dtype()).name
+
+
+def _described(port: Any) -> str:
+    shape = port.get_partial_shape()
+    if shape.rank.is_dynamic:
+        return f"{_dtype(port)} of any shape"
+    return f"{_dtype(port)} {[-1 if length.is_dynamic else length.get_length() for length in shape]}"
+
+
+def _reason(error: BaseException) -> str:
+    """What an exception of OpenVINO says, between the places in its source and its general remarks."""
+    lines = [line.strip(" -\t") for line in str(error).splitlines()]
+    return next((line for line in lines if line and not _BORING.match(line)), type(error).__name__)

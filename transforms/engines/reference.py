@@ -1,0 +1,95 @@
+"""What TensorFlow says of some batches, in a process of its own: `python -m transforms.engines.reference`.
+
+So the process that labels with another engine need not hold TensorFlow, whose import beside Beam's could wait for ever.
+The process ends when its standard input closes, so it does not outlive who asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from transforms.engines.engine import Engine, ModelCallError, ModelError, ModelSpec, Outputs
+from transforms.masked_output import mask_output
+
+
+class Reference:
+    """TensorFlow with the model of `spec`, started at once, asked once."""
+
+    title = ""  # TensorFlow and its version, once it has answered
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "transforms.engines.reference"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # The modules this process can import, that one must find as well.
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+        )
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has died: `outputs` will tell
+            self._process.stdin.write(pickle.dumps(replace(spec, engine="tensorflow")))
+            self._process.stdin.flush()
+
+    def outputs(self, batches: Sequence[np.ndarray]) -> list[Outputs | str]:
+        """Outputs of each batch, or what TensorFlow fails on it with. The process ends.
+
+        Args:
+            batches: all of one shape.
+
+        Raises:
+            ModelError: TensorFlow cannot load the model, or its process died.
+        """
+        answer, _ = self._process.communicate(pickle.dumps(list(batches)))
+        if self._process.returncode:
+            raise ModelError(f"the process that asks TensorFlow died (exit code {self._process.returncode})")
+        found = pickle.loads(answer)
+        if isinstance(found, ModelError):
+            raise found
+        self.title, outputs = found
+        return outputs
+
+
+def _ask(engine: Engine, batches: Sequence[np.ndarray]) -> tuple[str, list[Outputs | str]]:
+    call = engine.compile(len(batches[0]))
+    found: list[Outputs | str] = []
+    for batch in batches:
+        try:
+            found.append({kind: output.reshape(len(batch), -1) for kind, output in call(batch).items()})
+        except ModelCallError as error:
+            found.append(str(error))
+    return engine.title, found
+
+
+def _serve() -> None:
+    """Load the model at once, and answer when the batches come."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print must not get into the answer
+    from transforms.engines.tensorflow import TensorFlowEngine
+
+    spec = pickle.load(sys.stdin.buffer)
+    answer: Any
+    try:
+        engine = TensorFlowEngine(spec)
+        answer = _ask(engine, pickle.load(sys.stdin.buffer))
+    except ModelError as error:
+        answer = error
+    except EOFError:  # nobody asks any more
+        return
+    pickle.dump(answer, answers)
+    answers.flush()
+
+
+if __name__ == "__main__":
+    mask_output()
+    _serve()
+    sys.stderr.flush()
+    os._exit(0)

@@ -1,0 +1,203 @@
+"""A SavedModel as TensorFlow runs it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from transforms.engines.engine import (
+    Call,
+    ModelCallError,
+    ModelError,
+    ModelSpec,
+    Outputs,
+    choose_input,
+    listed,
+    missing_output,
+    unfit,
+)
+
+
+class TensorFlowEngine:
+    """A SavedModel, loaded by TensorFlow; see `engine.Engine`.
+
+    Raises:
+        ModelError: the directory holds no SavedModel, or it has no such signature or input, or other images.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        import tensorflow as tf
+
+        self.title = f"TensorFlow {tf.__version__}"
+        self.whole_batches = bool(tf.config.list_physical_devices("GPU"))
+        self._spec = spec
+        self._function = _load(spec)
+
+    def compile(self, batch_size: int) -> Call:
+        """A function of images [batch_size, H, W, 3], traced for this one shape."""
+        return _freeze(self._spec, self._function, batch_size)
+
+
+def _load(spec: ModelSpec) -> Any:
+    """A function of one tensor, as the SavedModel has it."""
+    import tensorflow as tf
+
+    # As `hub.load` does it: modules of TensorFlow 1 have no tags. Importing tensorflow_hub takes a quarter of a second.
+    tags: list[str] | None = [] if tf.io.gfile.exists(os.path.join(spec.path, "tfhub_module.pb")) else None
+    try:
+        module = tf.saved_model.load(spec.path, tags=tags)
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise ModelError(f"model.handle: {spec.path} cannot be loaded as a SavedModel: {_first_line(error)}") from error
+    function = _callable(module, spec)
+    function.keep_alive = module  # a signature alone does not keep the variables it reads
+    return function
+
+
+def _freeze(spec: ModelSpec, function: Any, batch_size: int) -> Call:
+    """A function of an ndarray [batch_size, H, W, 3] to a dict of arrays."""
+    import tensorflow as tf
+
+    shape = (batch_size, *spec.image_shape)
+
+    # Autograph has nothing to translate here, and would wrap what the model raises in a page of its own.
+    @tf.function(input_signature=[tf.TensorSpec(shape, spec.dtype, name="images")], autograph=False)
+    def serve(images: Any) -> dict[str, Any]:
+        return _choose_outputs(function(images), spec)
+
+    try:
+        traced = serve.get_concrete_function()
+        fixed = _with_constants(traced, spec) if _gains_by_constants(traced) else traced
+    except ModelError:
+        raise
+    except (TypeError, ValueError, tf.errors.OpError) as error:
+        raise ModelError(f"the model does not take {spec.dtype} {list(shape)}: {_first_line(error)}") from error
+
+    def call(images: np.ndarray) -> Outputs:
+        try:
+            return {name: output.numpy() for name, output in fixed(_tensor(images)).items()}
+        except tf.errors.OpError as error:
+            exhausted = isinstance(error, tf.errors.ResourceExhaustedError)
+            raise ModelCallError(f"{type(error).__name__}: {_reason(error)}", exhausted) from error
+
+    return call
+
+
+def _gains_by_constants(traced: Any) -> bool:
+    """Whether batch normalization is spelled out in the graph, over variables.
+
+    Then TensorFlow folds it into the convolutions once the variables are constants: 8 % faster. Without it constants
+    gain nothing, and making them takes a second and half a gigabyte for a model of 19 MB (TensorFlow 2.16).
+    """
+    if not traced.captured_inputs:
+        return False
+    graph = traced.graph.as_graph_def()
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    return any(node.op == "Rsqrt" for node in nodes)
+
+
+def _with_constants(traced: Any, spec: ModelSpec) -> Any:
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    frozen = convert_variables_to_constants_v2(traced)
+    names = sorted(kind for kind, _ in spec.outputs)  # a function's dict comes out flattened in this order
+    return lambda images: dict(zip(names, frozen(images), strict=True))
+
+
+def _tensor(images: np.ndarray) -> Any:
+    """`images` as a tensor, without a copy where TensorFlow can read them where they are."""
+    import tensorflow as tf
+
+    flags = images.flags
+    if images.ctypes.data % 64 == 0 and flags.c_contiguous and flags.writeable:
+        return tf.experimental.dlpack.from_dlpack(images.__dlpack__())
+    return tf.constant(images)
+
+
+def _choose_outputs(found: Any, spec: ModelSpec) -> dict[str, Any]:
+    import tensorflow as tf
+
+    outputs = _named(found)
+    chosen = {}
+    for kind, name in spec.outputs:
+        if name not in outputs and len(outputs) == 1 and spec.signature is None:
+            name = next(iter(outputs))  # a bare tensor has no name
+        if name not in outputs:
+            raise missing_output(kind, name, outputs)
+        chosen[kind] = tf.cast(outputs[name], tf.float32)
+    return chosen
+
+
+def _callable(module: Any, spec: ModelSpec) -> Any:
+    """A function of one tensor: the signature, or the object's call with the right argument."""
+    if spec.signature is not None:
+        signatures = getattr(module, "signatures", {})
+        if spec.signature not in signatures:
+            known = listed(signatures) or "none; set model.signature to null to call the object itself"
+            raise ModelError(f"model.signature: no signature {spec.signature!r}; the model has {known}")
+        function = signatures[spec.signature]
+        inputs = function.structured_input_signature[1]
+        name = choose_input(list(inputs), spec)
+        _check_images([inputs[name]], spec)
+        return lambda images: function(**{name: images})
+    if not callable(module):
+        raise ModelError("model.signature is null, and the model's object cannot be called; name a signature")
+    calls = _call_inputs(module)
+    if not calls:  # it does not tell
+        return module
+    name = choose_input(list(dict.fromkeys(name for call in calls for name in call)), spec)
+    parameters = [call[name] for call in calls if name in call]
+    _check_images([parameter.type_constraint for parameter in parameters], spec)
+    if parameters[0].kind is parameters[0].POSITIONAL_ONLY:
+        return module
+    return lambda images: module(**{name: images})
+
+
+def _check_images(takes: Sequence[Any], spec: ModelSpec) -> None:
+    """Raises ModelError when none of the tensor specs `takes` fits a batch."""
+    shape = (spec.batch_size, *spec.image_shape)
+    if not any(take.shape.is_compatible_with(shape) and take.dtype.name == spec.dtype for take in takes):
+        raise unfit(" or ".join(f"{take.dtype.name} {_shape(take)}" for take in takes), spec)
+
+
+def _shape(take: Any) -> str:
+    if take.shape.rank is None:
+        return "of any shape"
+    return str([-1 if length is None else length for length in take.shape])
+
+
+def _call_inputs(module: Any) -> list[dict[str, Any]]:
+    """For each form of the restored object's call, its parameters that take tensors, by name."""
+    import tensorflow as tf
+
+    functions = getattr(getattr(module, "__call__", None), "concrete_functions", None) or []  # noqa: B004
+    forms = [
+        {
+            name: parameter
+            for name, parameter in function.function_type.parameters.items()
+            if isinstance(parameter.type_constraint, tf.TensorSpec)
+        }
+        for function in functions
+    ]
+    return [form for form in forms if form]
+
+
+def _named(outputs: Any) -> Mapping[str, Any]:
+    if isinstance(outputs, Mapping):
+        return outputs
+    if isinstance(outputs, (list, tuple)):
+        return {str(i): output for i, output in enumerate(outputs)}
+    return {"output": outputs}
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _reason(error: BaseException) -> str:
+    """What an operation says: TensorFlow puts it between a page of stack traces and the operation's name."""
+    lines = [line.strip() for line in str(error).partition("[[{{")[0].splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,8 +1,9 @@
-"""The process that runs the pipeline: `python -m pipeline.child OUTPUT EVENTS_FD`, started by `supervise`.
+"""The process that runs the pipeline: `python -m pipeline.child OUTPUT LIBRARY EVENTS_FD`, started by `supervise`.
 
 Its standard input is a pipe that the parent holds. The first line is the job: the shards to label, as JSON; it may come
 late, since the parent starts the child before it plans: the child's imports take as long. When the pipe closes, the
 child is to stop, or the parent is gone: it withdraws its marks of attempts and ends.
+LIBRARY is what it imports first, `tensorflow` or `openvino`.
 What it has to say goes as JSON lines to the file descriptor EVENTS_FD; all else it prints is log.
 """
 
@@ -20,6 +21,7 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib import import_module
 from queue import SimpleQueue
 from typing import Any, BinaryIO, NoReturn
 
@@ -54,11 +56,11 @@ def child_main(
     """What every child does: hear its job, do it, and say what went wrong; returns the exit code.
 
     Args:
-        arguments: the output, and the file descriptor for events.
+        arguments: the output, the library to import first, and the file descriptor for events.
         listen: puts the first line of standard input into the queue, and heeds what comes after.
         work: does the job: the output, the shards, and what takes events.
     """
-    output, events = arguments[0], os.fdopen(int(arguments[1]), "w", buffering=1)
+    output, library, events = arguments[0], arguments[1], os.fdopen(int(arguments[2]), "w", buffering=1)
 
     def tell(event: str, **values: Any) -> None:
         events.write(json.dumps(mask_values({"event": event, **values})) + "\n")
@@ -68,10 +70,11 @@ def child_main(
     # After that, since an orphan must not live on for the seconds this takes. Whole before Beam's import, which then
     # may go on while the model is loaded: two imports of such size at once, in two threads, can wait for each other
     # for ever.
-    import tensorflow  # noqa: F401
+    import_module(library)
 
     shards = parse_job(job.get())
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("transforms").setLevel(logging.INFO)
     try:
         work(output, shards, tell)
     except HublabelError as error:

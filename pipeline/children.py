@@ -26,17 +26,21 @@ class Children:
         lock: what the children keep hold of.
         signals: those to heed.
         runner: name of the runner.
+        library: what they import first: `RunConfig.first_library`.
     """
 
-    def __init__(self, storage: Storage, lock: Hold, signals: Signals, runner: str = LOCAL) -> None:
+    def __init__(
+        self, storage: Storage, lock: Hold, signals: Signals, runner: str = LOCAL, library: str = "tensorflow"
+    ) -> None:
         self.signals = signals
-        self._storage, self._lock = storage, lock
+        self._storage, self._lock, self._library = storage, lock, library
         self._module = REMOTE_CHILD if is_remote(runner) else CHILD
         self._next: Child | None = None
 
     def start(self) -> None:
         """Start the next child, which imports what it needs and waits for its job."""
-        self._next = Child(self._module, [self._storage.root], local_log(self._storage), self._lock.descriptors)
+        arguments = [self._storage.root, self._library]
+        self._next = Child(self._module, arguments, local_log(self._storage), self._lock.descriptors)
         self.signals.at_once = self._next.kill
 
     @contextmanager

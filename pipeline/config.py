@@ -58,6 +58,13 @@ class RunConfig(Section):
         names = [field.name for field in fields(Preprocessing) if field.name not in ("height", "width")]
         return Preprocessing(height=height, width=width, **{name: getattr(self.image, name) for name in names})
 
+    @property
+    def first_library(self) -> str:
+        """What a process that labels imports before anything else of its size: TensorFlow, unless it may do without."""
+        if self.model.engine == "tensorflow" or self.preprocessing().needs_tensorflow:
+            return "tensorflow"
+        return self.model.engine
+
     def resolved(self) -> dict[str, Any]:
         """Every key that applies with its value, in plain types; `RunConfig.model_validate` takes it back unchanged."""
         values = self.model_dump(mode="json")

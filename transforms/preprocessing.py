@@ -55,3 +55,9 @@ class Preprocessing:
         if self.transpose:
             return (self.width, self.height, 3)
         return (self.height, self.width, 3)
+
+    @property
+    def needs_tensorflow(self) -> bool:
+        """Whether TensorFlow decodes or resamples every picture, see `resize`; a format may need it in any case."""
+        resamples = not self.antialias and (self.resample == "bicubic" or self.geometry == "resize_crop")
+        return resamples or self.decoder == "tensorflow-io"

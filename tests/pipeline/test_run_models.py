@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from tests.pictures import COLOURS, colour_of
 from tests.pipeline.running import Hublabel, expected_row, scores_of
@@ -184,6 +188,28 @@ def test_another_engine_gives_the_same_rows_and_is_pinned(
     said = hublabel.run()
     assert said.code == 2
     assert 'model.engine: the run has "openvino", now it is "tensorflow"' in said.err
+
+
+@pytest.mark.slow
+def test_another_engine_does_without_tensorflow(colour_config: Path, tmp_path: Path) -> None:
+    """Where neither a format nor the resampling needs it, and the comparison has been made."""
+    (tmp_path / "photos").mkdir()
+    for number in range(3):
+        Image.new("RGB", (20, 20), colour_of(number)).save(tmp_path / "photos" / f"{number}.jpg", quality=95)
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    for attempt in range(2):
+        command = [sys.executable, "-m", "pipeline.cli", "run", str(colour_config), "--set", "model.engine=openvino"]
+        command += ["--set", f"output.path={tmp_path}/{attempt}"]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "3 images: 3 labelled, 0 failed" in done.stdout
+        log = (tmp_path / str(attempt) / "run.log").read_text()
+        assert re.search(r"OpenVINO \S+ and TensorFlow \S+ on 4 images: largest difference, relative: ", log)
+        # From now on an import of TensorFlow fails.
+        (tmp_path / "without").mkdir(exist_ok=True)
+        (tmp_path / "without" / "tensorflow.py").write_text("raise ImportError('tensorflow is imported')")
+        environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path / "without"), os.getcwd()])
+    assert "(compared by an earlier run)" in log
 
 
 def test_what_an_engine_does_not_take_is_told(hublabel: Hublabel, colour_labels: Path) -> None:

@@ -121,3 +121,24 @@ def test_a_sliver_does_not_grow_into_a_giant() -> None:
     for antialias in (True, False):
         spec = settings(geometry="resize_crop", fraction=0.875, resample="bicubic", antialias=antialias)
         assert resize(pixels, spec).shape == (224, 224, 3)
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+@pytest.mark.parametrize("resample", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("geometry", ["stretch", "resize_crop", "crop_resize", "pad"])
+def test_the_settings_tell_whether_tensorflow_resamples(
+    geometry: str, resample: str, antialias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that never needs it never imports it."""
+    spec = settings(geometry=geometry, resample=resample, antialias=antialias)
+    asked = []
+
+    def missing(crop: np.ndarray, *given: object) -> np.ndarray:
+        asked.append(1)
+        return np.zeros((spec.height, spec.width, 3), np.float32)
+
+    monkeypatch.setattr("transforms.resize._tensorflow_bicubic", missing)
+    monkeypatch.setattr("transforms.resize._tensorflow_window", missing)
+    for size in [(300, 500), (500, 300), (20, 30)]:
+        resize(photo(*size), spec)
+    assert bool(asked) == spec.needs_tensorflow

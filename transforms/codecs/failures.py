@@ -26,8 +26,8 @@ _KNOWN: tuple[type[BaseException], ...] = (
 
 def library_errors() -> tuple[type[BaseException], ...]:
     """Everything the decoders are known to raise for bad pictures, TensorFlow's only where it is loaded."""
-    tensorflow = sys.modules.get("tensorflow")
-    return (*_KNOWN, tensorflow.errors.OpError) if tensorflow is not None else _KNOWN
+    errors = getattr(sys.modules.get("tensorflow"), "errors", None)  # it may be half imported, by another thread
+    return (*_KNOWN, errors.OpError) if errors is not None else _KNOWN
 
 
 def header_failure(error: BaseException, name: str, size: int) -> ImageError:

@@ -74,7 +74,7 @@ def run(config: RunConfig, console: Console, extend: bool = False) -> Outcome:
     with (
         output_lock(storage.root, console.print) as lock,
         stop_signals(lock.check) as signals,
-        closing(Children(storage, lock, signals, config.runner.name)) as children,
+        closing(Children(storage, lock, signals, config.runner.name, config.first_library)) as children,
     ):
         check_job(storage, config.runner.name)
         if not storage.exists(SUCCESS):
@@ -101,7 +101,7 @@ def retry(config: RunConfig, console: Console, choose: Choose) -> Outcome:
     with (
         output_lock(storage.root, console.print) as lock,
         stop_signals(lock.check) as signals,
-        closing(Children(storage, lock, signals, config.runner.name)) as children,
+        closing(Children(storage, lock, signals, config.runner.name, config.first_library)) as children,
     ):
         check_job(storage, config.runner.name)
         record = pinned_record(config, storage, console, signals, keep_config=True)

@@ -142,6 +142,12 @@ class ModelSection(Section):
         "64 hexadecimal digits, or null",
         "The digest that the model's tar archive must have, fetched or local; null takes any.",
     )
+    staging: Text | None = key(
+        None,
+        "a gs:// or s3:// URI, a path, or null",
+        "Where workers elsewhere get the model from: a folder that they can reach, where the launcher puts it, once. "
+        "Null: they read `handle` itself, a gs:// or s3:// folder, or an absolute path that they have too.",
+    )
     signature: Text | None = key(
         "serving_default",
         "the name of a signature, or null",

@@ -16,6 +16,7 @@ from transforms.ahead import Timeouts
 from transforms.classify import ClassifyImages
 from transforms.decode_images import DecodeImages
 from transforms.isolation import IsolatedWork
+from transforms.model_source import ModelSource
 from transforms.records import Columns, Shard, register_coders
 from transforms.write_shards import WriteShards
 
@@ -28,6 +29,7 @@ def label(
     columns: Columns,
     labels: tuple[str, ...] | None,
     proven: bool = False,
+    source: ModelSource | None = None,
 ) -> beam.PCollection:
     """Label the images of `shards` and commit a part for each.
 
@@ -39,13 +41,14 @@ def label(
         columns: the optional columns of the output.
         labels: label of each class, or None.
         proven: whether the run has labels already, see `ClassifyImages`.
+        source: where workers elsewhere get the model from.
 
     Returns:
         The shards that are covered now.
     """
     register_coders()
     output, spec = record.output, config.preprocessing()
-    model = model_spec(config, record.model, record.model_fingerprint)
+    model = model_spec(config, record.model, record.model_fingerprint, source)
     read = reader(config)
     isolated = IsolatedWork(spec, model, config.model.activation, columns, read)
     return (

@@ -6,11 +6,16 @@ from pipeline.config import RunConfig
 from pipeline.errors import UsageError
 from pipeline.labels import check_label_count, load_labels
 from transforms.model import ModelError, ModelSpec, load_classifier
+from transforms.model_source import ModelSource
 from transforms.records import Columns
 
 
-def model_spec(config: RunConfig, path: str, fingerprint: str = "") -> ModelSpec:
-    """How the model at `path`, whose files have this digest, is loaded and called under `config`."""
+def model_spec(config: RunConfig, path: str, fingerprint: str = "", source: ModelSource | None = None) -> ModelSpec:
+    """How the model at `path`, whose files have this digest, is loaded and called under `config`.
+
+    Args:
+        source: where workers elsewhere get it from.
+    """
     return ModelSpec(
         path=path,
         signature=config.model.signature,
@@ -21,6 +26,7 @@ def model_spec(config: RunConfig, path: str, fingerprint: str = "") -> ModelSpec
         batch_size=config.batch.size,
         engine=config.model.engine,
         fingerprint=fingerprint,
+        source=source,
     )
 
 

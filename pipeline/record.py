@@ -16,6 +16,7 @@ from pipeline.config import RunConfig
 from pipeline.errors import UsageError
 from pipeline.labels import load_labels
 from pipeline.plan import Plan
+from transforms.digests import hash_file
 from transforms.masking import mask_values
 from transforms.storage import Storage
 
@@ -24,7 +25,7 @@ FORMAT = 1
 
 # What may change between a run and its resumption; all else decides rows or labels.
 FREE = (
-    "batch.", "runner.", "run.", "output.path", "model.handle", "model.sha256", "model.labels",
+    "batch.", "runner.", "run.", "output.path", "model.handle", "model.sha256", "model.labels", "model.staging",
     "input.http.", "input.user_agent", "input.allow_private_hosts",
 )  # fmt: skip
 
@@ -126,19 +127,15 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def hash_file(path: str) -> str:
-    """sha256 of a file's contents, hexadecimal."""
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def hash_folder(path: str) -> str:
     """sha256 over the relative names and contents of all files below `path`, hexadecimal."""
+    return digest([list(pair) for pair in hash_files(path)])
+
+
+def hash_files(path: str) -> list[tuple[str, str]]:
+    """Relative name and sha256 of each file below `path`, by name."""
     files = sorted(file for file in Path(path).rglob("*") if file.is_file())
-    return digest([[file.relative_to(path).as_posix(), hash_file(os.fspath(file))] for file in files])
+    return [(file.relative_to(path).as_posix(), hash_file(os.fspath(file))) for file in files]
 
 
 def save_record(storage: Storage, record: RunRecord) -> None:

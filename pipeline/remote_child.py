@@ -1,7 +1,7 @@
 """The process that submits a run's job to a remote runner, or attaches to it, and watches it to its end.
 
-`python -m pipeline.remote_child OUTPUT EVENTS_FD`, started by `supervise` as `child` is, and spoken with alike. After
-the job line its parent may say `cancel`. When the pipe closes it ends, and the job goes on without it, unless the
+`python -m pipeline.remote_child OUTPUT LIBRARY EVENTS_FD`, started by `supervise` as `child` is, and spoken with alike.
+After the job line its parent may say `cancel`. When the pipe closes it ends, and the job goes on without it, unless the
 workers are threads of this process (LOOPBACK): then it is cancelled.
 """
 
@@ -25,8 +25,10 @@ from pipeline.coverage import any_labelled
 from pipeline.errors import HublabelError
 from pipeline.job_record import ENDED, JobRecord, load_job, new_job, save_job
 from pipeline.loading import columns_and_labels
+from pipeline.model_staging import worker_model
 from pipeline.progress import LABELLING
 from pipeline.record import RunRecord, load_record
+from pipeline.runner_table import workers_are_here
 from transforms.attempts import remove_marks, withdraw_marks
 from transforms.masked_output import mask_output
 from transforms.plan_reader import carried_columns
@@ -89,7 +91,7 @@ def run(output: str, shards: list[Shard], tell: Tell, orders: Orders) -> None:
     else:
         known, job = _submit(storage, record, config, shards, tell)
         tell("say", text=f"submitted {known}")
-    if config.runner.options.get("environment_type") == "LOOPBACK":
+    if workers_are_here(config.runner.name, config.runner.options):
         orders.job = job
     _see_to_the_end(storage, record, known, job, tell, orders)
 
@@ -99,6 +101,7 @@ def _submit(
 ) -> tuple[JobRecord, Any]:
     tell("phase", name="loading the model")
     columns, labels = columns_and_labels(config, record.model, record.model_fingerprint)
+    source = worker_model(config, record, partial(_say, tell))
     import apache_beam as beam
 
     from pipeline.graph import label
@@ -109,11 +112,15 @@ def _submit(
     known = new_job(name, place(name, options), str(options.get("job_name", "hublabel")))
     runner, parsed = runner_and_options(name, options, known.name)
     pipeline = beam.Pipeline(runner=runner, options=parsed)
-    label(pipeline, config, record, shards, columns, labels, any_labelled(storage, record.plan))
+    label(pipeline, config, record, shards, columns, labels, any_labelled(storage, record.plan), source)
     tell("phase", name="submitting the job")
     save_job(storage, known)
     job = submitted(name, pipeline.run())
     return save_job(storage, known, id=job.id), job
+
+
+def _say(tell: Tell, text: str) -> None:
+    tell("say", text=text)
 
 
 def _see_to_the_end(

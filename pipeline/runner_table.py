@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, get_args
 RunnerName = Literal["DirectRunner", "FlinkRunner", "DataflowRunner", "PortableRunner", "PrismRunner"]
 RUNNERS: tuple[str, ...] = get_args(RunnerName)
 LOCAL: Final = "DirectRunner"
+DATAFLOW: Final = "DataflowRunner"
 
 LOSES = "loses elements silently with Beam 2.77"
 HANGS = "hangs for ever with Beam 2.77 when a worker process dies"
@@ -29,6 +30,19 @@ REFUSED: dict[str, list[tuple[str, str, str]]] = {
 def is_remote(runner: str) -> bool:
     """Whether workers of `runner` are other processes, maybe elsewhere, and its jobs outlive the launcher."""
     return runner != LOCAL
+
+
+def workers_are_here(runner: str, options: Mapping[str, Any]) -> bool:
+    """Whether the workers are threads of the process that submits: they see its files, and end with it."""
+    if runner == LOCAL:
+        return True
+    if runner == DATAFLOW:
+        return False
+    if environment := options.get("environment_type"):
+        return bool(environment == "LOOPBACK")
+    # Beam's defaults: these two run on this machine unless told otherwise.
+    local_flink = runner == "FlinkRunner" and options.get("flink_master", "[auto]") in ("[auto]", "[local]")
+    return local_flink or runner == "PrismRunner"
 
 
 def refusals(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 
 import numpy as np
 
 from transforms.engines.agreement import Comparison, remembered
 from transforms.engines.engine import Call, Engine, ModelCallError, ModelError, ModelSpec, Outputs
+from transforms.model_source import ModelSourceError, local_model
 from transforms.pools import processors
 
 __all__ = ["Classifier", "ModelCallError", "ModelError", "ModelSpec", "load_classifier"]
@@ -154,5 +156,15 @@ def load_classifier(spec: ModelSpec) -> Classifier:
     with _loading:
         if spec not in _loaded:
             _loaded.clear()  # a process works for one run at a time
-            _loaded[spec] = Classifier(spec)
+            _loaded[spec] = Classifier(_here(spec))
         return _loaded[spec]
+
+
+def _here(spec: ModelSpec) -> ModelSpec:
+    """`spec` with the files on this machine."""
+    if spec.source is None:
+        return spec
+    try:
+        return replace(spec, path=local_model(spec.source), source=None)
+    except ModelSourceError as error:
+        raise ModelError(str(error)) from error

@@ -52,6 +52,7 @@ def test_defaults(config_file: Path) -> None:
         "model": {
             "handle": "models/m",
             "sha256": None,
+            "staging": None,
             "signature": "serving_default",
             "input": None,
             "outputs": {"logits": "output"},

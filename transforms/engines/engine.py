@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from transforms.model_source import ModelSource
+
 ENGINES = ("tensorflow", "openvino")
 
 Outputs = dict[str, np.ndarray]  # by kind (logits, probabilities, embedding), float32 [B, ...]
@@ -44,6 +46,7 @@ class ModelSpec:
         batch_size: images handed over at a time.
         engine: what runs it, one of `ENGINES`.
         fingerprint: digest of the SavedModel's files, under which a comparison is remembered; "" remembers none.
+        source: where a worker gets the files from, `path` being the launcher's; None: they are at `path`.
     """
 
     path: str
@@ -55,6 +58,7 @@ class ModelSpec:
     batch_size: int
     engine: str = "tensorflow"
     fingerprint: str = ""
+    source: ModelSource | None = None
 
 
 class Engine(Protocol):

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from pipeline.cli_check import add_check
 from pipeline.cli_models import add_export, add_inspect
 from pipeline.errors import HublabelError
 from transforms.masking import mask_credentials
@@ -22,19 +23,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return parsed.command(parsed)
     except HublabelError as error:
-        print(f"hublabel: {mask_credentials(str(error))}", file=sys.stderr)
-        return error.exit_code
+        return _failed(parsed, str(error), error.exit_code)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output has gone
         sys.stderr.close()
         return 1
     except DamagedPartError as error:
-        print(f"hublabel: {mask_credentials(str(error))}", file=sys.stderr)
-        return HublabelError.exit_code
+        return _failed(parsed, str(error), HublabelError.exit_code)
     except OSError as error:  # a disk or an object store refused, or gave no answer
-        print(f"hublabel: {mask_credentials(explain(error))}", file=sys.stderr)
-        return HublabelError.exit_code
+        return _failed(parsed, explain(error), HublabelError.exit_code)
+
+
+def _failed(parsed: argparse.Namespace, message: str, exit_code: int) -> int:
+    print(f"hublabel: {mask_credentials(message)}", file=sys.stderr)
+    if getattr(parsed, "form", None) == "json":
+        from pipeline.console import voice
+
+        voice("json").say(message, "error", message=message, exit_code=exit_code)
+    return exit_code
 
 
 class _Parser(argparse.ArgumentParser):
@@ -50,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_run(commands)
+    add_check(commands)
     _add_retry(commands)
     _add_verify(commands)
     _add_show(commands)
@@ -77,6 +85,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         "--extend", action="store_true",
         help="take up images that the input has got since the run was planned, and only them",
     )  # fmt: skip
+    _add_forms(run)
     run.set_defaults(command=_run)
 
 
@@ -86,7 +95,18 @@ def _run(parsed: argparse.Namespace) -> int:
     overrides = list(parsed.overrides)
     if parsed.limit is not None:
         overrides.append(f"input.limit={parsed.limit}")
-    return run_command(parsed.config, overrides, parsed.extend)
+    return run_command(parsed.config, overrides, parsed.extend, parsed.form)
+
+
+def _add_forms(command: argparse.ArgumentParser) -> None:
+    forms = command.add_mutually_exclusive_group()
+    forms.add_argument(
+        "--quiet", action="store_const", const="quiet", dest="form", help="say nothing but warnings and errors"
+    )  # fmt: skip
+    forms.add_argument(
+        "--json", action="store_const", const="json", dest="form",
+        help="print events for machines, one JSON object a line",
+    )  # fmt: skip
 
 
 def _add_retry(commands: argparse._SubParsersAction) -> None:
@@ -105,13 +125,14 @@ def _add_retry(commands: argparse._SubParsersAction) -> None:
         "--type", action="append", default=[], metavar="TYPE", dest="types",
         help="only failures of this error_type, such as timeout (may be given several times)",
     )  # fmt: skip
+    _add_forms(retry)
     retry.set_defaults(command=_retry)
 
 
 def _retry(parsed: argparse.Namespace) -> int:
     from pipeline.retry import retry_command
 
-    return retry_command(parsed.output, parsed.stage, parsed.types)
+    return retry_command(parsed.output, parsed.stage, parsed.types, parsed.form)
 
 
 def _add_verify(commands: argparse._SubParsersAction) -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from pipeline.plan import Plan
-from transforms.parts import DamagedPartError, PartFooter, newest_parts, part_footers
-from transforms.records import Shard
+from pipeline.progress import LAST_FAILURES
+from transforms.parts import DamagedPartError, PartFooter, newest_parts, part_footers, part_name, read_rows
+from transforms.records import FAILED, Shard
 from transforms.storage import Storage
 
 FOOTERS_AT_ONCE = 16  # nearly always the first has what is looked for
@@ -37,6 +38,7 @@ class Coverage:
     damaged: dict[str, str] = field(default_factory=dict)
     wanted: dict[tuple[int, int], Shard] = field(default_factory=dict)
     only_wanted: bool = False
+    _new_failures: PartFooter | None = None
     _seen: list[dict[int, PartFooter]] = field(default_factory=list)
 
     def refresh(self) -> None:
@@ -70,6 +72,8 @@ class Coverage:
         self.shards += before is None
         self.rows += footer.rows - (before.rows if before else 0)
         self.failed += footer.failed - (before.failed if before else 0)
+        if footer.failed:
+            self._new_failures = footer
         self.seconds.update(footer.seconds)
         self.seconds.subtract(before.seconds if before else {})
 
@@ -107,6 +111,21 @@ class Coverage:
         for seen in self._seen:
             for row_group in sorted(seen):
                 yield seen[row_group]
+
+    def take_new_failures(self) -> list[tuple[str, str]]:
+        """URI and reason of a few failed rows of the newest part that has any; the same are not told twice."""
+        footer, self._new_failures = self._new_failures, None
+        if footer is None:
+            return []
+        import pyarrow.compute as pc
+
+        name = part_name(Shard(footer.file, footer.row_group, footer.rows, footer.generation))
+        try:
+            table = read_rows(self.storage, name, ["uri", "status", "error_message"])
+        except (OSError, DamagedPartError):  # a newer part has taken its place; what is shown is not worth a run
+            return []
+        failed = table.filter(pc.field("status") == FAILED).slice(0, LAST_FAILURES)
+        return list(zip(failed["uri"].to_pylist(), failed["error_message"].to_pylist(), strict=True))
 
     def mend(self, say: Callable[[str], None]) -> None:
         """Remove damaged parts, so that their shards are labelled again."""

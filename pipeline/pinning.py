@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from rich.console import Console
-
 from pipeline.config import RunConfig
+from pipeline.console import Voice
 from pipeline.errors import UsageError
 from pipeline.inputs import Reading
 from pipeline.plan import Plan
+from pipeline.progress import PlanProgress
+from pipeline.reachable import check_uris
 from pipeline.reading import check_readable
 from pipeline.record import RunRecord, differences, load_record, make_pins, recorded, save_record
 from pipeline.resolve import resolve_model
+from pipeline.runner_table import workers_are_here
 from pipeline.signals import Signals
 from pipeline.staging import plan_folder
 from pipeline.versions import pinned_libraries, versions
@@ -23,7 +26,7 @@ from transforms.storage import Storage
 def pinned_record(
     config: RunConfig,
     storage: Storage,
-    console: Console,
+    console: Voice,
     signals: Signals,
     extend: bool = False,
     keep_config: bool = False,
@@ -68,12 +71,12 @@ def _any_part(storage: Storage, record: RunRecord) -> bool:
 
 
 def _planned(
-    config: RunConfig, storage: Storage, console: Console, signals: Signals, model: str, pins: dict[str, Any]
+    config: RunConfig, storage: Storage, console: Voice, signals: Signals, model: str, pins: dict[str, Any]
 ) -> RunRecord:
     from pipeline.plan import make_plan
 
     reading = table_reading(config)
-    with plan_folder(storage) as folder:
+    with plan_folder(storage) as folder, PlanProgress(console) as progress:
         plan = make_plan(
             config.input.paths,
             folder,
@@ -81,15 +84,24 @@ def _planned(
             limit=config.input.limit,
             shard_size=config.run.shard_size,
             reading=reading,
-            progress=lambda rows: signals.check(),  # noqa: ARG005
+            progress=_both(progress.update, signals.check),
         )
         _check_readable(config, folder, plan)
     signals.check()
     left_out = "".join(f", {count:,} left out ({reason.replace('_', ' ')})" for reason, count in plan.left_out.items())
-    console.print(f"{plan.rows:,} images in {plan.shards:,} shards{left_out}")
+    text = f"{plan.rows:,} images in {plan.shards:,} shards{left_out}"
+    console.say(text, "plan", images=plan.rows, shards=plan.shards, left_out=plan.left_out)
     record = RunRecord(storage.root, recorded(config), model, pins, plan, versions())
     save_record(storage, record)
     return record
+
+
+def _both(update: Callable[[int], None], check: Callable[[], None]) -> Callable[[int], None]:
+    def progress(images: int) -> None:
+        check()
+        update(images)
+
+    return progress
 
 
 def table_reading(config: RunConfig) -> Reading:
@@ -98,20 +110,23 @@ def table_reading(config: RunConfig) -> Reading:
 
 
 def _check_readable(config: RunConfig, folder: str, plan: Plan) -> None:
-    """See that what this machine is to read itself, it can: by the first shard of each plan file."""
-    if config.runner.name != "DirectRunner":
-        return
+    """See that the workers can read the images, wherever they are: by the first shard of each plan file."""
     from transforms.plan_reader import plan_file, read_shard
 
+    here = workers_are_here(config.runner.name, config.runner.options)
     for number in range(len(plan.files)):
-        check_readable(read_shard(plan_file(folder, number), 0)["uri"].to_pylist())
+        uris = read_shard(plan_file(folder, number), 0)["uri"].to_pylist()
+        if here:
+            check_readable(uris)
+        else:
+            check_uris(config, uris)
 
 
-def _extended(record: RunRecord, config: RunConfig, storage: Storage, console: Console, signals: Signals) -> RunRecord:
+def _extended(record: RunRecord, config: RunConfig, storage: Storage, console: Voice, signals: Signals) -> RunRecord:
     from pipeline.extend import extend_plan
 
     reading = table_reading(config)
-    with plan_folder(storage, record.plan) as folder:
+    with plan_folder(storage, record.plan) as folder, PlanProgress(console) as progress:
         plan = extend_plan(
             record.plan,
             config.input.paths,
@@ -119,9 +134,10 @@ def _extended(record: RunRecord, config: RunConfig, storage: Storage, console: C
             batch_size=config.batch.size,
             shard_size=config.run.shard_size,
             reading=reading,
-            progress=lambda rows: signals.check(),  # noqa: ARG005
+            progress=_both(progress.update, signals.check),
         )
     signals.check()
     new = plan.rows - record.plan.rows
-    console.print(f"{new:,} new images in {plan.shards - record.plan.shards:,} new shards")
+    shards = plan.shards - record.plan.shards
+    console.say(f"{new:,} new images in {shards:,} new shards", "plan", images=new, shards=shards, left_out={})
     return replace(record, plan=plan)

@@ -17,13 +17,13 @@ from pipeline.record import hash_file
 from transforms.masking import mask_credentials
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from pipeline.console import Voice
 
 
 def resolve_model(
     handle: str,
     sha256: str | None = None,
-    console: Console | None = None,
+    console: Voice | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> str:
     """The directory of the SavedModel that `handle` names, fetched or unpacked into the user's cache if need be.
@@ -56,7 +56,7 @@ def resolve_model(
     raise UsageError(f"model.handle: {mask_credentials(handle)!r} is not valid; {ALLOWED}")
 
 
-def _speaker(console: Console | None) -> Callable[[str], None]:
+def _speaker(console: Voice | None) -> Callable[[str], None]:
     return console.print if console is not None else lambda line: None  # noqa: ARG005
 
 
@@ -65,7 +65,7 @@ def _refuse_digest(handle: str, sha256: str | None) -> None:
         raise UsageError(f"model.sha256: it is compared with a tar archive, and {handle} is none; remove the key")
 
 
-def _local(handle: str, sha256: str | None, console: Console | None, check: Callable[[], None]) -> str:
+def _local(handle: str, sha256: str | None, console: Voice | None, check: Callable[[], None]) -> str:
     if os.path.isdir(handle):
         _refuse_digest(handle, sha256)
         model = find_saved_model(Path(handle))
@@ -84,7 +84,7 @@ def _local(handle: str, sha256: str | None, console: Console | None, check: Call
         raise UsageError(f"model.handle: {handle!r} cannot be unpacked: {error}") from None
 
 
-def _remote(handle: str, sha256: str | None, console: Console | None, check: Callable[[], None]) -> str:
+def _remote(handle: str, sha256: str | None, console: Voice | None, check: Callable[[], None]) -> str:
     from pipeline.handles.download import DownloadError, archive_url, download
     from pipeline.handles.gcs import copy_tree
     from pipeline.handles.meter import Meter

@@ -14,17 +14,19 @@ if TYPE_CHECKING:
 Choose = Callable[[str, str], bool]  # of (error_stage, error_type)
 
 
-def retry_command(output: str, stages: Sequence[str], types: Sequence[str]) -> int:
+def retry_command(output: str, stages: Sequence[str], types: Sequence[str], form: str | None = None) -> int:
     """Try failed images of the run in `output` again; returns the exit code.
 
     Args:
         stages: only failures of these stages; all when empty.
         types: only failures of these types; all when empty.
+        form: what it says while it works: None, `quiet` or `json`, see `pipeline.console.voice`.
 
     Raises:
         UsageError: there is no run in `output`.
     """
     from pipeline.config import config_from_resolved
+    from pipeline.console import voice
     from pipeline.record import NAME, load_record
     from pipeline.run import supervised
     from pipeline.supervise import retry
@@ -45,7 +47,8 @@ def retry_command(output: str, stages: Sequence[str], types: Sequence[str]) -> i
     def choose(stage: str, kind: str) -> bool:
         return (not stages or stage in stages) and (not types or kind in types)
 
-    return supervised(lambda console: retry(config, console, choose), output)
+    console = voice(form)
+    return supervised(lambda: retry(config, console, choose), output, console, form)
 
 
 def shards_to_retry(coverage: Coverage, choose: Choose) -> Iterator[Shard]:

@@ -5,24 +5,26 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pipeline.console import plain_console
+from pipeline.console import Voice, plain_console, voice
 from pipeline.progress import LABELLING, readable_seconds
 from transforms.masking import mask_credentials
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from pipeline.supervise import Outcome
 
 SMALL = 24  # rows that are shown as a table without being asked for
 
 
-def run_command(path: str, overrides: Sequence[str], extend: bool = False) -> int:
-    """Label what the config at `path` names; returns the exit code."""
-    console = plain_console(stderr=True)
-    console.print(f"hublabel: {path}")
+def run_command(path: str, overrides: Sequence[str], extend: bool = False, form: str | None = None) -> int:
+    """Label what the config at `path` names; returns the exit code.
+
+    Args:
+        form: what it says while it works: None, `quiet` or `json`, see `pipeline.console.voice`.
+    """
+    console = voice(form)
+    console.say(f"hublabel: {path}", "start", config=path)
 
     from pipeline.config import load_config
 
@@ -30,22 +32,42 @@ def run_command(path: str, overrides: Sequence[str], extend: bool = False) -> in
 
     from pipeline.supervise import run
 
-    return supervised(lambda console: run(config, console, extend), config.output.path)
+    return supervised(lambda: run(config, console, extend), config.output.path, console, form)
 
 
-def supervised(work: Callable[[Console], Outcome], output: str) -> int:
+def supervised(work: Callable[[], Outcome], output: str, console: Voice, form: str | None) -> int:
     """Do `work` on the run in `output` and say how it ended; returns the exit code."""
     from pipeline.arrow import forgo_pandas
     from pipeline.signals import StoppedError
 
     forgo_pandas()
     try:
-        outcome = work(plain_console(stderr=True))
+        outcome = work()
     except StoppedError as error:
-        print(f"hublabel: {error}; what is committed stays. Go on with:\n  {_same_command()}", file=sys.stderr)
+        text = f"hublabel: {error}; what is committed stays. Go on with:\n  {_same_command()}"
+        print(text, file=sys.stderr)
+        if form == "json":
+            console.say(text, "stopped", reason=str(error), exit_code=error.exit_code)
         return error.exit_code
-    _tell(outcome, output)
+    if form is None:
+        _tell(outcome, output)
+    else:
+        console.say("done", "end", **_summary(outcome, output))
     return 0
+
+
+def _summary(outcome: Outcome, output: str) -> dict[str, Any]:
+    coverage, record = outcome.coverage, outcome.record
+    return {
+        "exit_code": 0,
+        "images": record.plan.rows,
+        "labelled": coverage.rows - coverage.failed,
+        "failed": coverage.failed,
+        "labelled_or_failed_now": outcome.images,
+        "seconds": {name: round(value, 3) for name, value in outcome.seconds.items()},
+        "predictions": f"{output}/predictions",
+        "report": f"{output}/report.json",
+    }
 
 
 def _rate(outcome: Outcome) -> str:

@@ -10,10 +10,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from pipeline.children import Children
 from pipeline.config import RunConfig
+from pipeline.console import Voice
 from pipeline.errors import HublabelError, TooManyFailedError, UsageError
 from pipeline.job_record import check_job
 from pipeline.leaving import leave
@@ -21,6 +20,7 @@ from pipeline.lock import output_lock
 from pipeline.pinning import pinned_record
 from pipeline.process import Child
 from pipeline.progress import RunProgress
+from pipeline.reachable import check_reachable
 from pipeline.record import RunRecord
 from pipeline.runner_table import is_remote
 from pipeline.signals import Signals, StoppedError, stop_signals
@@ -58,7 +58,7 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def run(config: RunConfig, console: Console, extend: bool = False) -> Outcome:
+def run(config: RunConfig, console: Voice, extend: bool = False) -> Outcome:
     """Label what `config` names, or what is left of it, and finish the output.
 
     Args:
@@ -70,6 +70,7 @@ def run(config: RunConfig, console: Console, extend: bool = False) -> Outcome:
         StoppedError: Ctrl-C or SIGTERM.
         HublabelError: the pipeline failed.
     """
+    check_reachable(config)
     storage = _storage(config)
     with (
         output_lock(storage.root, console.print) as lock,
@@ -85,7 +86,7 @@ def run(config: RunConfig, console: Console, extend: bool = False) -> Outcome:
         return outcome
 
 
-def retry(config: RunConfig, console: Console, choose: Choose) -> Outcome:
+def retry(config: RunConfig, console: Voice, choose: Choose) -> Outcome:
     """Label failed images of a run again, and finish the output.
 
     Args:
@@ -97,6 +98,7 @@ def retry(config: RunConfig, console: Console, choose: Choose) -> Outcome:
     """
     from pipeline.retry import shards_to_retry
 
+    check_reachable(config)
     storage = _storage(config)
     with (
         output_lock(storage.root, console.print) as lock,
@@ -110,13 +112,16 @@ def retry(config: RunConfig, console: Console, choose: Choose) -> Outcome:
         coverage.only_wanted = True
         coverage.wanted = {(shard.file, shard.row_group): shard for shard in shards_to_retry(coverage, choose)}
         images = sum(shard.rows for shard in coverage.wanted.values())
-        console.print(f"{images:,} failed images in {len(coverage.wanted):,} shards to try again")
+        shards = len(coverage.wanted)
+        console.say(
+            f"{images:,} failed images in {shards:,} shards to try again", "retry", images=images, shards=shards
+        )
         _label_and_finish(config, storage, outcome, console, children)
         return outcome
 
 
 def _label_and_finish(
-    config: RunConfig, storage: Storage, outcome: Outcome, console: Console, children: Children
+    config: RunConfig, storage: Storage, outcome: Outcome, console: Voice, children: Children
 ) -> None:
     _check_budget(config, outcome.coverage)  # before TensorFlow is started for nothing, or a run over it is finished
     if not outcome.coverage.complete:
@@ -137,21 +142,23 @@ def _storage(config: RunConfig) -> Storage:
     return storage
 
 
-def _coverage(storage: Storage, record: RunRecord, console: Console) -> Coverage:
+def _coverage(storage: Storage, record: RunRecord, console: Voice) -> Coverage:
     from pipeline.coverage import Coverage
 
     coverage = Coverage(storage, record.plan)
     coverage.refresh()
-    coverage.mend(lambda line: console.print(f"damaged: {line}", style="yellow"))
+    coverage.mend(lambda line: console.warn(f"damaged: {line}"))
+    coverage.take_new_failures()  # which are old
     if coverage.rows and not coverage.complete:
-        console.print(f"going on: {coverage.rows:,} of {record.plan.rows:,} images are done")
+        text = f"going on: {coverage.rows:,} of {record.plan.rows:,} images are done"
+        console.say(text, "resume", images=record.plan.rows, done=coverage.rows, failed=coverage.failed)
     return coverage
 
 
 # Labelling.
 
 
-def _label(config: RunConfig, outcome: Outcome, console: Console, children: Children) -> None:
+def _label(config: RunConfig, outcome: Outcome, console: Voice, children: Children) -> None:
     """Run children until every shard has its part."""
     coverage = outcome.coverage
     total = sum(shard.rows for shard in coverage.pending())
@@ -197,6 +204,8 @@ def _watch(config: RunConfig, child: Child, coverage: Coverage, progress: RunPro
         if time.monotonic() >= next_listing:
             listing = time.monotonic()
             coverage.refresh()
+            if progress.shows_failures:
+                progress.failures(coverage.take_new_failures())
             progress.update(coverage.rows, coverage.failed)
             _check_budget(config, coverage)
             next_listing = time.monotonic() + max(2 * TICK, (time.monotonic() - listing) / LISTING_SHARE)

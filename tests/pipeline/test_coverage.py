@@ -176,3 +176,19 @@ def test_a_part_that_goes_while_it_is_looked_at_is_not_covered(tmp_path: Path) -
     commit(storage, SHARDS[0])
     coverage = fresh(storage)
     assert (coverage.shards, coverage.damaged) == (0, {})
+
+
+def test_new_failures_are_told_once(tmp_path: Path) -> None:
+    storage = LocalStorage(str(tmp_path))
+    coverage = Coverage(storage, PLAN)
+    commit(storage, SHARDS[0])
+    coverage.refresh()
+    assert coverage.take_new_failures() == []
+    commit(storage, SHARDS[1], failed=[1])
+    coverage.refresh()
+    assert coverage.take_new_failures() == [("x", "no such file")]
+    assert coverage.take_new_failures() == []
+    gone = commit(storage, SHARDS[3], failed=[0])
+    coverage.refresh()
+    storage.delete(gone)
+    assert coverage.take_new_failures() == [], "a part that has gone is not worth a run"

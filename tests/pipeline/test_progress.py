@@ -1,10 +1,10 @@
 import io
+import json
 
 import pytest
-from rich.console import Console
 
-from pipeline.console import plain_console
-from pipeline.progress import INTERVAL, RunProgress, readable_seconds
+from pipeline.console import Voice, voice
+from pipeline.progress import PlanProgress, RunProgress, readable_seconds
 
 
 class Clock:
@@ -17,13 +17,17 @@ class Clock:
         return self.now
 
 
-def plain() -> Console:
-    console = plain_console()
+def plain(form: str | None = None) -> Voice:
+    console = voice(form)
     console.file = io.StringIO()
     return console
 
 
-def lines(console: Console) -> list[str]:
+def terminal() -> Voice:
+    return Voice(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+
+
+def lines(console: Voice) -> list[str]:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -35,7 +39,6 @@ def test_elsewhere_than_on_a_terminal_there_is_a_line_every_ten_seconds() -> Non
         for second in range(1, 25):
             clock.now = 1000.0 + second
             progress.update(done=50 * second, failed=second)
-    assert INTERVAL == 10.0
     assert lines(console) == [
         "labelling ...",
         "500 of 2,000 images, 10 failed, 50.0 images/s, 30 s left",
@@ -72,7 +75,7 @@ def test_the_rate_is_that_of_the_last_minute() -> None:
 
 def test_a_terminal_has_a_live_line_that_goes_away_and_lines_that_stay() -> None:
     clock = Clock()
-    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+    console = terminal()
     with RunProgress(console, total=40, clock=clock) as progress:
         progress.phase("labelling")
         clock.now += 2
@@ -87,6 +90,83 @@ def test_a_terminal_has_a_live_line_that_goes_away_and_lines_that_stay() -> None
     assert "3 failed, 10.0 images/s, 2 s left" in text
     assert "the pipeline's process died; starting it again\n" in text
     assert text.endswith("\x1b[2K")  # the live line is wiped
+
+
+def test_a_terminal_shows_the_last_failures() -> None:
+    console = terminal()
+    with RunProgress(console, total=40, clock=Clock()) as progress:
+        progress.failures([(f"photos/{n}.jpg", "the file is empty") for n in range(2)])
+        progress.failures(
+            [("https://me:hunter2@host/[x].jpg", "404 " + "y" * 200), ("photos/3.jpg", "it is no picture")]
+        )
+        assert progress._live is not None
+        progress._live.refresh()
+    assert isinstance(console.file, io.StringIO)
+    last = [line.rstrip() for line in console.file.getvalue().splitlines() if "failed: " in line][-3:]
+    assert last[0] == "failed: photos/1.jpg: the file is empty"
+    assert last[1].startswith("failed: https://***@host/[x].jpg: 404 yyy")
+    assert last[1].endswith("y…")
+    assert len(last[1]) <= 100
+    assert last[2].startswith("failed: photos/3.jpg: it is no picture")
+
+
+def test_machines_get_events() -> None:
+    clock, console = Clock(), plain("json")
+    with RunProgress(console, total=100, clock=clock) as progress:
+        progress.phase("labelling")
+        clock.now += 0.5
+        progress.update(done=5, failed=0)  # too soon
+        progress.failures([("photos/a.jpg", "the file is empty")])
+        clock.now += 1.5
+        progress.update(done=20, failed=1)
+        progress.say("a line")
+    console.warn("part 3 is damaged")
+    assert [json.loads(line) for line in lines(console)] == [
+        {"event": "phase", "name": "labelling"},
+        {
+            "event": "progress", "images": 100, "done": 20, "failed": 1, "images_per_second": 10.0, "seconds_left": 8,
+            "last_failures": [{"uri": "photos/a.jpg", "reason": "the file is empty"}],
+        },
+        {"event": "message", "text": "a line"},
+        {"event": "warning", "text": "part 3 is damaged"},
+    ]  # fmt: skip
+
+
+def test_quiet_says_warnings_only() -> None:
+    clock, console = Clock(), plain("quiet")
+    with PlanProgress(console, clock) as plan:
+        clock.now += 60
+        plan.update(1000)
+    with RunProgress(console, total=100, clock=clock) as progress:
+        progress.phase("labelling")
+        clock.now += 60
+        progress.update(done=50, failed=1)
+        progress.say("a line")
+    console.warn("part 3 is damaged")
+    assert lines(console) == ["part 3 is damaged"]
+
+
+def test_a_long_plan_says_how_far_it_is() -> None:
+    clock, console, events = Clock(), plain(), plain("json")
+    with PlanProgress(console, clock) as progress, PlanProgress(events, clock) as told:
+        for second in range(1, 25):
+            clock.now = 1000.0 + second
+            progress.update(1000 * second)
+        told.update(24_000)
+    assert lines(console) == ["planning: 10,000 images so far", "planning: 20,000 images so far"]
+    assert lines(events) == ['{"event": "planning", "images": 24000}']
+
+
+def test_a_plan_on_a_terminal_is_one_live_line() -> None:
+    clock, console = Clock(), terminal()
+    with PlanProgress(console, clock) as progress:
+        progress.update(10)
+        assert progress._live is None, "a plan of a moment shows nothing"
+        clock.now += 2
+        progress.update(2_000_000)
+    assert isinstance(console.file, io.StringIO)
+    assert "planning: 2,000,000 images so far" in console.file.getvalue()
+    assert console.file.getvalue().endswith("\x1b[2K")
 
 
 def test_markup_in_a_path_is_shown_as_it_is() -> None:

@@ -9,9 +9,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from urllib3 import HTTPResponse
 
+from pipeline.console import Voice
 from pipeline.handles import download as downloads
 from pipeline.handles.download import archive_url
 from pipeline.resolve import resolve_model
@@ -116,7 +116,7 @@ def test_locks_of_killed_processes_cost_nothing(hub: HubServer, saved_model: Pat
         def kill_it() -> None:
             holder.kill()
 
-        console = Console(file=io.StringIO(), width=200)
+        console = Voice(file=io.StringIO(), width=200)
         assert_same(resolve_model(handle, None, console, kill_it), saved_model)
         said = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert said[0] == f"another process is fetching {handle}, waiting for it"
@@ -191,7 +191,7 @@ def test_a_broken_connection_is_taken_up_where_it_stopped(hub: HubServer, saved_
     handle = hub.module("/a/b/1", saved_model)
     body = hub.files["/a/b/1"].body
     hub.first = [Answer(body, headers={"ETag": '"1"'}, cut=100_000), Answer(b"", 503)]
-    console = Console(file=io.StringIO(), width=200)
+    console = Voice(file=io.StringIO(), width=200)
     assert_same(resolve_model(handle, None, console), saved_model)
     assert [headers.get("range") for _, headers in hub.asked] == [None, "bytes=100000-", "bytes=100000-"]
     said = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
@@ -317,7 +317,7 @@ def test_a_redirect_from_https_to_http_is_refused(monkeypatch: pytest.MonkeyPatc
 def test_credentials_go_to_the_server_and_nowhere_else(hub: HubServer, saved_model: Path, cache: Path) -> None:
     hub.module("/a/b/1", saved_model)
     handle = hub.url.replace("://", "://ann:p%40ss@") + "/a/b/1?token=secret7"
-    console = Console(file=io.StringIO(), width=200)
+    console = Voice(file=io.StringIO(), width=200)
     resolve_model(handle, None, console)
     assert hub.asked[0][1]["authorization"] == "Basic YW5uOnBAc3M="
     hub.files.clear()
@@ -353,6 +353,6 @@ def test_a_check_that_raises_ends_a_download(hub: HubServer, saved_model: Path, 
 
 
 def test_on_a_terminal_there_is_a_bar(hub: HubServer, saved_model: Path) -> None:
-    console = Console(file=io.StringIO(), width=100, force_terminal=True)
+    console = Voice(file=io.StringIO(), width=100, force_terminal=True)
     resolve_model(hub.module("/a/b/1", saved_model), None, console)
     assert "━" in console.file.getvalue()  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from pipeline.cli_check import add_check
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_init(commands)
     _add_run(commands)
     add_check(commands)
     _add_retry(commands)
@@ -65,6 +67,40 @@ def _parser() -> argparse.ArgumentParser:
     add_inspect(commands)
     add_export(commands)
     return parser
+
+
+def _add_init(commands: argparse._SubParsersAction) -> None:
+    init = commands.add_parser(
+        "init",
+        help="write a config with every key and what it means",
+        description="Write a config with every key: those that are given, and the others as comments.",
+        epilog="Example: hublabel init cats.yaml --input cats/ --model models/efficientnet-lite0 --inspect",
+    )
+    init.add_argument("config", metavar="CONFIG", help="the YAML file to write; - prints it")
+    init.add_argument(
+        "--input", action="append", required=True, metavar="PATH", dest="inputs",
+        help="input.path (may be given several times)",
+    )  # fmt: skip
+    init.add_argument("--model", required=True, metavar="HANDLE", help="model.handle")
+    init.add_argument("--output", metavar="DIR", help="output.path (default: out/ and the name of the config)")
+    init.add_argument("--labels", metavar="FILE", help="model.labels")
+    init.add_argument(
+        "--inspect", action="store_true", help="load the model, and take from it what it tells, as `inspect` does"
+    )
+    init.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="any other key, such as image.geometry=pad (may be given several times)",
+    )  # fmt: skip
+    init.add_argument("--force", action="store_true", help="replace a file that is there")
+    init.set_defaults(command=_init)
+
+
+def _init(parsed: argparse.Namespace) -> int:
+    from pipeline.init import init_command
+
+    output = parsed.output or f"out/{'run' if parsed.config == '-' else Path(parsed.config).stem}"
+    overrides = [f"model.handle={parsed.model}", f"output.path={output}", *parsed.overrides]
+    return init_command(parsed.config, parsed.inputs, overrides, parsed.labels, parsed.inspect, parsed.force)
 
 
 def _add_run(commands: argparse._SubParsersAction) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pipeline.config_sections import (
     InputSection,
     ModelSection,
     OutputSection,
+    ReportSection,
     RunnerSection,
     RunSection,
     Section,
@@ -43,6 +44,7 @@ class RunConfig(Section):
     batch: BatchSection = BatchSection()
     output: OutputSection
     run: RunSection = RunSection()
+    report: ReportSection = ReportSection()
     runner: RunnerSection = RunnerSection()
 
     @model_validator(mode="after")
@@ -130,7 +132,12 @@ def load_config(
     Raises:
         UsageError: with every problem in one message, a line each: file and line, key, value and what is allowed.
     """
-    source = read_source(path, overrides)
+    return checked(read_source(path, overrides), environ=environ)
+
+
+def checked(source: ConfigSource, *, environ: Mapping[str, str] | None = None) -> RunConfig:
+    """The config that `source` holds, its paths expanded; raises as `load_config`."""
+    source = replace(source, values=dict(source.values))
     problems = source.expand_paths(os.environ if environ is None else environ)
     return _validated(source, problems)
 

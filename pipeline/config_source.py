@@ -20,7 +20,7 @@ except ImportError:  # PyYAML built without libyaml
     from yaml import SafeLoader as _SafeLoader  # type: ignore[assignment]
 
 # Keys whose values are paths or URIs: `~` and environment variables are expanded in them.
-PATH_KEYS = (("input", "path"), ("output", "path"), ("model", "handle"), ("model", "labels"))
+PATH_KEYS = (("input", "path"), ("output", "path"), ("model", "handle"), ("model", "staging"), ("model", "labels"))
 
 # Levels of a YAML document; the config has four.
 MAX_DEPTH = 20
@@ -151,7 +151,7 @@ def read_source(path: str | Path, overrides: Sequence[str]) -> ConfigSource:
         raise UsageError(f"{name}: {shown(values)} is not a config; it must have keys: input, model, ...")
     source = ConfigSource(name, values, node)
     for override in overrides:
-        _apply(override, source)
+        apply_override(override, source)
     return source
 
 
@@ -230,7 +230,12 @@ def _refuse_doubles(node: yaml.Node, seen: set[int]) -> None:
         _refuse_doubles(value, seen)
 
 
-def _apply(override: str, source: ConfigSource) -> None:
+def apply_override(override: str, source: ConfigSource) -> None:
+    """Put one `KEY=VALUE` into the values.
+
+    Raises:
+        UsageError: it has no key or no YAML value.
+    """
     dotted, equals, text = override.partition("=")
     path = tuple(part.strip() for part in dotted.split("."))
     if not equals or not all(path):

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.config import RunConfig
 
+SCHEMA_FILE = "schema.json"  # beside a config
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 

@@ -358,6 +358,20 @@ class RunSection(Section):
     )
 
 
+class ReportSection(Section):
+    html: bool = key(True, "true or false", "Write `report.html` when every image has its row.")
+    thumbnails: int = key(
+        40, "a whole number from 0 to 400", "So many pictures in it, at most; 0 for none.", ge=0, le=400
+    )
+    remote_thumbnails: bool = key(
+        False, "true or false", "Fetch thumbnails that are not on a local disk (http(s), object stores) as well."
+    )
+    thumbnail_seconds: float = key(
+        10.0, "a number of seconds from 0.1 to 3600", "For reading all thumbnails; the page does without the rest.",
+        ge=0.1, le=3600,
+    )  # fmt: skip
+
+
 class RunnerSection(Section):
     name: RunnerName = key(LOCAL, f"one of {', '.join(RUNNERS)}", "The Beam runner.")
     options: dict[str, OptionValue] = key(

@@ -88,6 +88,7 @@ def test_defaults(config_file: Path) -> None:
             "timeout": {"read": 120.0, "decode": 60.0},
             "decode_threads": None,
         },
+        "report": {"html": True, "thumbnails": 40, "remote_thumbnails": False, "thumbnail_seconds": 10.0},
         "runner": {"name": "DirectRunner", "options": {}},
     }
 

@@ -62,7 +62,10 @@ def worker_model(config: RunConfig, record: RunRecord, say: Callable[[str], None
     files = tuple(hash_files(record.model))
     if place == "staging":
         assert config.model.staging is not None
-        uri = f"{config.model.staging.rstrip('/')}/{record.model_fingerprint}"
+        staging = config.model.staging
+        if not is_remote(staging):
+            staging = os.path.abspath(staging.removeprefix("file://"))
+        uri = f"{staging.rstrip('/')}/{record.model_fingerprint}"
         stage(record.model, [name for name, _ in files], uri, say)
     elif place == "store":
         uri = _in_store(config.model.handle, record.model)

@@ -117,6 +117,18 @@ def test_images_that_workers_can_reach() -> None:
     check_uris(config_of("DataflowRunner", {}), ["gs://b/a.jpg", "https://h/a.jpg", "s3://b/a"])
 
 
+def test_workers_are_told_the_whole_path_of_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, colour_model: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    record = record_of(colour_model)
+    for staging in ("models", f"file://{tmp_path}/models"):
+        source = worker_model(config_of("FlinkRunner", EXTERNAL, staging=staging), record, str)
+        assert source is not None
+        assert source.uri == f"{tmp_path}/models/{record.model_fingerprint}"
+        assert local_model(source) == source.uri
+
+
 def puts(store: ObjectStore) -> list[str]:
     return [request for request in store.requests if request.startswith("PUT ")]
 

@@ -53,6 +53,7 @@ EXTRAS = {
         "psutil>=6,<8",
         "pytest>=8.3,<10",
         "pytest-timeout>=2.3,<3",
+        "pytest-xdist>=3.6,<4",
     ],
     "lint": ["mypy>=1.14,<3", "ruff>=0.9,<1", "types-PyYAML>=6.0.12,<7"],
 }

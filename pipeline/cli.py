@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import NoReturn
 
 from pipeline.cli_check import add_check
+from pipeline.cli_help import HelpFormatter, examples
 from pipeline.cli_models import add_export, add_inspect
 from pipeline.errors import HublabelError
 from transforms.masking import mask_credentials
 from transforms.parts import DamagedPartError
 from transforms.storage import explain
 
-EPILOG = "Exit codes: 0 done, 1 failed, 2 bad usage or config, 3 too many failed images, 130 and 143 stopped."
+EPILOG = examples(
+    "hublabel run configs/quickstart.yaml",
+    "hublabel COMMAND --help",
+    then="Exit codes: 0 done, 1 failed, 2 bad usage or config, 3 too many failed images, 130 and 143 stopped.",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,17 +60,18 @@ def _parser() -> argparse.ArgumentParser:
         prog="hublabel",
         description="Label image datasets of any size with TensorFlow Hub models on Apache Beam.",
         epilog=EPILOG,
+        formatter_class=HelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_init(commands)
-    _add_run(commands)
     add_check(commands)
+    _add_run(commands)
     _add_retry(commands)
-    _add_verify(commands)
     _add_show(commands)
-    _add_schema(commands)
+    _add_verify(commands)
     add_inspect(commands)
     add_export(commands)
+    _add_schema(commands)
     return parser
 
 
@@ -74,7 +80,11 @@ def _add_init(commands: argparse._SubParsersAction) -> None:
         "init",
         help="write a config with every key and what it means",
         description="Write a config with every key: those that are given, and the others as comments.",
-        epilog="Example: hublabel init cats.yaml --input cats/ --model models/efficientnet-lite0 --inspect",
+        epilog=examples(
+            "hublabel init cats.yaml --input cats/ --model models/efficientnet-lite0 --inspect",
+            "hublabel init - --input gs://bucket/photos/ --model models/mine --labels classes.txt --set batch.size=64",
+        ),
+        formatter_class=HelpFormatter,
     )
     init.add_argument("config", metavar="CONFIG", help="the YAML file to write; - prints it")
     init.add_argument(
@@ -109,7 +119,12 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         help="label the images of a config, or go on with a run that was stopped",
         description="Label the images of a config, or go on with a run that was stopped: "
         "the same command again takes up what is left.",
-        epilog="Example: hublabel run configs/quickstart.yaml --set input.path=~/Pictures --set output.path=out/",
+        epilog=examples(
+            "hublabel run configs/quickstart.yaml",
+            "hublabel run configs/quickstart.yaml --set input.path=~/Pictures --set output.path=out/pictures",
+            "hublabel run cats.yaml --limit 100 --json > events.jsonl",
+        ),
+        formatter_class=HelpFormatter,
     )
     run.add_argument("config", metavar="CONFIG", help="the YAML file of the run")
     run.add_argument(
@@ -150,7 +165,8 @@ def _add_retry(commands: argparse._SubParsersAction) -> None:
         "retry",
         help="label the failed images of a run again",
         description="Label the failed images of a run again; the rows of the others are carried over unchanged.",
-        epilog="Example: hublabel retry out/ --type timeout --type io_error",
+        epilog=examples("hublabel retry out/", "hublabel retry out/ --type timeout --type io_error"),
+        formatter_class=HelpFormatter,
     )
     retry.add_argument("output", metavar="OUT", help="the output directory of a run")
     retry.add_argument(
@@ -177,7 +193,8 @@ def _add_verify(commands: argparse._SubParsersAction) -> None:
         help="check that an output has every image of its plan exactly once, whole",
         description="Check an output, finished or not, against its plan: every part is read in full, and its rows and "
         "URIs are compared. Nothing is changed. The exit code is 0 only when all is there, else 1.",
-        epilog="Example: hublabel verify out/ --images 100",
+        epilog=examples("hublabel verify out/", "hublabel verify out/ --images 100"),
+        formatter_class=HelpFormatter,
     )
     verify.add_argument("output", metavar="OUT", help="the output directory of a run")
     verify.add_argument(
@@ -206,8 +223,13 @@ def _add_show(commands: argparse._SubParsersAction) -> None:
         "show",
         help="print predictions as a table, CSV or JSON lines, or ask them in SQL",
         description="Print predictions as a table, CSV or JSON lines, or ask them in SQL (DuckDB).",
-        epilog="Example: hublabel show out/ --query "
-        '"SELECT label, count(*) AS images FROM predictions GROUP BY label ORDER BY images DESC"',
+        epilog=examples(
+            "hublabel show out/",
+            "hublabel show out/ --failed --csv > failed.csv",
+            "hublabel show out/ --label espresso --rows 5",
+            'hublabel show out/ --query "SELECT label, count(*) AS n FROM predictions GROUP BY label ORDER BY n DESC"',
+        ),
+        formatter_class=HelpFormatter,
     )
     show.add_argument("output", metavar="OUT", help="the output directory of a run")
     show.add_argument("--rows", type=int, metavar="N", help="at most N rows (default: 20 in a table, else all)")
@@ -233,7 +255,8 @@ def _add_schema(commands: argparse._SubParsersAction) -> None:
         description="Print the JSON Schema of configs. "
         "Editors that know it complete and check a YAML whose first line is "
         "`# yaml-language-server: $schema=schema.json`.",
-        epilog="Example: hublabel schema > schema.json",
+        epilog=examples("hublabel schema > schema.json"),
+        formatter_class=HelpFormatter,
     )
     schema.set_defaults(command=_schema)
 

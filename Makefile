@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODEL := models/efficientnet-lite0
 
-.PHONY: install quickstart-model run test lint bench lock clean
+.PHONY: install quickstart-model run flink test test-flink lint bench lock clean
 
 # The lock names every package, so pip need not resolve (and an older pip can't, where a package asks for another's extra).
 install: .venv/installed
@@ -30,6 +30,15 @@ lint: install
 
 test: install quickstart-model lint
 	$(BIN)/python -m pytest
+
+# A Flink session cluster on this machine; needs Java and Maven.
+flink: install quickstart-model
+	@deploy/flink/fetch
+	@$(BIN)/python deploy/flink/session.py -- $(BIN)/hublabel run configs/flink.yaml
+
+# The same, with parts of the cluster killed in the middle.
+test-flink: install quickstart-model
+	$(BIN)/python -m pytest tests/flink
 
 bench: install quickstart-model
 	$(BIN)/python -m benchmarks

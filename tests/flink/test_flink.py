@@ -1,0 +1,79 @@
+"""The quickstart's job on a real Flink cluster: undisturbed, and with SIGKILL to a part of it in the middle."""
+
+from __future__ import annotations
+
+import psutil
+import pytest
+
+from benchmarks import chaos_checks as checks
+from deploy.flink.session import Session
+from tests.flink.labelling import IMAGES, SHARD_SIZE, FlinkRun, Pictures
+
+SHARDS = IMAGES // SHARD_SIZE
+A_FEW = 4  # parts
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def workers(session: Session) -> list[psutil.Process]:
+    """The Python worker processes, by age."""
+    return sorted(psutil.Process(session.pool.pid).children(), key=lambda process: process.create_time())
+
+
+def in_the_middle(run: FlinkRun) -> dict[str, tuple[int, int, int]]:
+    """The parts there are once a few are; few enough that work is left."""
+    parts = run.wait_for_parts(A_FEW)
+    assert len(parts) < SHARDS
+    return parts
+
+
+def test_the_rows_are_those_of_the_direct_runner(session: Session, pictures: Pictures) -> None:
+    run = FlinkRun(pictures, session, "undisturbed")
+    assert run.wait() == 0, run.said()
+    assert run.problems() == []
+    assert run.job() == {"state": "FINISHED", "failures": []}
+    # Progress comes from the parts, while the job is at work.
+    done = [event["done"] for event in run.events("progress")]
+    assert done == sorted(done)
+    assert any(0 < images < IMAGES for images in done), done
+    # Two TaskManagers, so two worker processes; both label, and each has loaded the model once.
+    labelling = {one.process for one in run.openings()}
+    assert len(labelling) == 2
+    assert run.model_loads() == dict.fromkeys(labelling, 1)
+
+
+def test_a_lost_taskmanager_costs_only_the_shards_it_was_at(session: Session, pictures: Pictures) -> None:
+    run = FlinkRun(pictures, session, "lost-taskmanager")
+    parts = in_the_middle(run)
+    session.taskmanagers[0].kill()
+    assert run.wait() == 0, run.said()
+    assert run.problems(kills=1) == []
+    assert checks.changed_parts(parts, run.output) == []
+    job = run.job()
+    assert job["state"] == "FINISHED"
+    assert len(job["failures"]) >= 1
+
+
+def test_a_killed_worker_costs_only_the_shards_it_was_at(session: Session, pictures: Pictures) -> None:
+    run = FlinkRun(pictures, session, "killed-worker")
+    parts = in_the_middle(run)
+    victim = workers(session)[0]
+    victim.kill()
+    assert run.wait() == 0, run.said()
+    assert run.problems(kills=1) == []
+    assert checks.changed_parts(parts, run.output) == []
+    assert run.job()["state"] == "FINISHED"
+    assert len(run.job()["failures"]) >= 1
+    assert set(run.model_loads().values()) == {1}
+    assert victim.pid in run.model_loads()
+
+
+def test_running_again_attaches_to_the_job_of_a_killed_launcher(session: Session, pictures: Pictures) -> None:
+    run = FlinkRun(pictures, session, "killed-launcher")
+    in_the_middle(run)
+    run.process.kill()
+    assert run.wait() == -9
+    run.start()
+    assert run.wait() == 0, run.said()
+    assert run.problems() == []
+    assert run.job() == {"state": "FINISHED", "failures": []}  # one job, or there would be two of the name

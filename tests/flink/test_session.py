@@ -1,0 +1,28 @@
+"""What can be said of the session without starting it."""
+
+from __future__ import annotations
+
+import re
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deploy.flink.session import HERE, HOST, Ports, Session, SessionError
+
+
+def test_the_cluster_and_the_job_server_are_of_one_version_of_flink() -> None:
+    pom, requirements = (HERE / "pom.xml").read_text(), (HERE / "requirements.txt").read_text()
+    (version,) = re.findall(r"<flink.version>(.*)</flink.version>", pom)
+    (minor,) = re.findall(r"<flink.minor>(.*)</flink.minor>", pom)
+    assert re.findall(r"^apache-flink-libraries==(\S+)", requirements, re.MULTILINE) == [version]
+    assert version.startswith(f"{minor}.")
+
+
+def test_a_port_that_is_taken_is_told_before_anything_starts(tmp_path: Path) -> None:
+    with socket.create_server((HOST, 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(SessionError, match=f"port {port}, for workers, cannot be had: Address already in use"):
+            Session(tmp_path, ports=replace(Ports.free(), workers=port)).__enter__()
+    assert list(tmp_path.iterdir()) == []

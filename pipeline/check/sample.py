@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -83,14 +84,18 @@ def spread_sample(
     survey = _Survey(images, reading, limit, skip)
     began = clock()
     for number, source in enumerate(inputs, start=1):
-        until = began + seconds * number / len(inputs)
+        end = began + seconds * number / len(inputs)
         before = survey.seen
-        survey.look_through(source, lambda until=until: clock() > until)
+        survey.look_through(source, partial(_is_over, clock, end))
         if survey.seen == before and not survey.full:
             raise UsageError(f"{source.name} holds no image{survey.left_out_words()}; {source.key} takes {TAKES}")
     if survey.counted == EXACT and limit is None:
         survey.types.check_all_found(inputs[0].name if len(inputs) == 1 else f"any of the {len(inputs)} inputs")
     return survey.sample()
+
+
+def _is_over(clock: Callable[[], float], end: float) -> bool:
+    return clock() > end
 
 
 @dataclass(order=True)

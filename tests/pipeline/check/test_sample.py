@@ -142,5 +142,5 @@ def test_an_input_without_images_is_an_error_as_for_a_run(tmp_path: Path) -> Non
 
 def test_a_column_that_is_nowhere_is_an_error_as_for_a_run(tmp_path: Path) -> None:
     (tmp_path / "list.jsonl").write_text('{"uri": "a"}\n')
-    with pytest.raises(UsageError, match="input.columns: no column 'wnid' in input.path"):
+    with pytest.raises(UsageError, match=r"input.columns: no column 'wnid' in input.path"):
         sample_of(tmp_path / "list.jsonl", reading=Reading(columns=("wnid",)))

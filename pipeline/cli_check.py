@@ -6,8 +6,6 @@ import argparse
 
 from pipeline.cli_help import HelpFormatter, examples
 
-from pipeline.cli_help import HelpFormatter
-
 EPILOG = examples(
     "hublabel check configs/quickstart.yaml",
     "hublabel check config.yaml --workers 20 --price 0.35",

@@ -46,8 +46,8 @@ def mcnemar(lost: int, gained: int) -> float:
 def sign_flips(differences: np.ndarray, flips: int = 10_000, seed: int = 0) -> float:
     """Two-sided p-value of paired differences having a mean of zero, by random flips of their signs.
 
-    Fisher, "The Design of Experiments" (1935), section 21, with a random sample of the flips; the sample's own signs are
-    one of them, so p is never 0 (Phipson and Smyth, "Permutation p-values should never be zero", 2010).
+    Fisher, "The Design of Experiments" (1935), section 21, with a random sample of the flips. The signs as they are
+    count as one more, so that p is never 0 (Phipson and Smyth, "Permutation p-values should never be zero", 2010).
 
     Args:
         differences: float [N].

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, PortableOptions
 from apache_beam.portability.api import beam_job_api_pb2
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
+from pipeline.remote_jobs import service_at
 from pipeline.runner_options import check_known
 
 
@@ -22,6 +23,13 @@ class NamedJobs:
     def __init__(self, given: Iterable[str] = ()) -> None:
         super().__init__()
         self._given = tuple(given)
+
+    def create_job_service(self, options: PipelineOptions) -> JobServiceHandle:
+        """As Beam does it, but with our patience for a service that does not answer: Beam's is five minutes."""
+        endpoint = options.view_as(PortableOptions).job_endpoint
+        if not endpoint or endpoint == "embed":
+            return super().create_job_service(options)  # type: ignore[misc]
+        return self.create_job_service_handle(service_at(endpoint), options)
 
     def create_job_service_handle(self, job_service: Any, options: PipelineOptions) -> JobServiceHandle:
         handle = super().create_job_service_handle(job_service, options)  # type: ignore[misc]

@@ -19,7 +19,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, BinaryIO
 
-from pipeline.child import child_main, finish, root_cause
+from pipeline.child import MARKS_PATIENCE, child_main, finish, root_cause
 from pipeline.config import RunConfig, config_from_resolved
 from pipeline.coverage import any_labelled
 from pipeline.errors import HublabelError
@@ -54,14 +54,18 @@ class Orders:
         while line := stream.readline():
             if line.strip() == b"cancel":
                 self.cancel.set()
-        end = threading.Timer(10.0, os._exit, (1,))
-        end.daemon = True
-        end.start()
-        with suppress(Exception):
-            if self.job is not None:
-                self.job.cancel()
-            withdraw_marks()
-        os._exit(1)
+        _end_with_parent(self.job)
+
+
+def _end_with_parent(job: Any) -> None:
+    end = threading.Timer(MARKS_PATIENCE, os._exit, (1,))
+    end.daemon = True
+    end.start()
+    with suppress(HublabelError):  # its runner does not answer
+        if job is not None:
+            job.cancel()
+    withdraw_marks()
+    os._exit(1)
 
 
 def run(output: str, shards: list[Shard], tell: Tell, orders: Orders) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import child, children, cli
+from pipeline import child, children, cli, remote_child
 from tests.pictures import COLOURS, colour_of
 
 
@@ -32,7 +32,7 @@ class ChildInProcess:
     started = 0
 
     def __init__(self, module: str, arguments: Sequence[str], log: str, inherit: Sequence[int] = ()) -> None:
-        assert module == "pipeline.child"
+        self._main = {"pipeline.child": child.main, "pipeline.remote_child": remote_child.main}[module]
         assert inherit, "the child must inherit the lock"
         Path(log).touch()
         self.log, self._arguments = log, list(arguments)
@@ -48,7 +48,7 @@ class ChildInProcess:
         if self._code is None:
             assert self._job is not None
             with tempfile.TemporaryFile("r") as events, _standard_input(self._job):
-                self._code = child.main([*self._arguments, str(os.dup(events.fileno()))])
+                self._code = self._main([*self._arguments, str(os.dup(events.fileno()))])
                 events.seek(0)
                 self._events = [json.loads(line) for line in events]
         return self._code
@@ -127,6 +127,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> type[ChildInProcess]:
 
     monkeypatch.setattr(children, "Child", Counted)
     monkeypatch.setattr(child, "_end_with_parent", lambda: None)
+    monkeypatch.setattr(remote_child, "_end_with_parent", lambda job: None)
     return Counted
 
 

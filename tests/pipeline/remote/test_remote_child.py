@@ -1,0 +1,166 @@
+"""Watching a job to its end; the job and the clock are fakes."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import HublabelError
+from pipeline.job_record import JobRecord, load_job
+from pipeline.plan import Plan, PlanFile
+from pipeline.record import RunRecord
+from pipeline.remote_child import NO_ANSWER, Orders, _see_to_the_end, watch
+from pipeline.remote_jobs import NoAnswerError
+from transforms.attempts import mark_name
+from transforms.records import Shard
+from transforms.storage import LocalStorage
+
+
+class FakeJob:
+    """Gives the `states` one after the other, the last for ever; None is no answer."""
+
+    id = "id-1"
+
+    def __init__(self, *states: str | None, failure: str = "") -> None:
+        self._states, self._failure = list(states), failure
+        self.cancelled = 0
+
+    def state(self) -> str:
+        state = self._states.pop(0) if len(self._states) > 1 else self._states[0]
+        if state is None:
+            raise NoAnswerError("the job service does not answer: refused")
+        return state
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+        self._states = ["CANCELLING", "CANCELLED"]
+
+    def failure(self) -> str:
+        return self._failure
+
+
+class Told:
+    """Takes events."""
+
+    def __init__(self) -> None:
+        self.phases: list[str] = []
+
+    def __call__(self, event: str, **values: Any) -> None:
+        assert event == "phase"
+        self.phases.append(values["name"])
+
+
+class Time:
+    """A clock that waits move on."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.waits: list[float] = []
+
+    def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.now += seconds
+
+
+def watched(job: FakeJob, cancel: bool = False) -> tuple[str, list[str], Time]:
+    told, time, order = Told(), Time(), threading.Event()
+    if cancel:
+        order.set()
+    state = watch(job, told, order, clock=lambda: time.now, wait=time.wait)
+    return state, told.phases, time
+
+
+def test_a_job_from_its_start_to_its_end() -> None:
+    job = FakeJob("STARTING", "STARTING", "RUNNING", "RUNNING", "DONE")
+    assert watched(job)[:2] == ("DONE", ["job starting", "labelling"])
+
+
+def test_a_service_is_asked_less_often_as_time_goes_by() -> None:
+    waits = watched(FakeJob(*["RUNNING"] * 200, "DONE"))[2].waits
+    assert waits[0] == pytest.approx(0.2)
+    assert waits == sorted(waits)
+    assert waits[-1] == 5.0
+
+
+def test_a_short_silence_is_nothing() -> None:
+    assert watched(FakeJob("RUNNING", None, None, "RUNNING", "DONE"))[:2] == ("DONE", ["labelling"])
+
+
+def test_a_long_silence_leaves_the_job_to_itself() -> None:
+    time = Time()
+    with pytest.raises(NoAnswerError, match=r"refused; the job may go on: run the same command again to attach to it"):
+        watch(FakeJob("RUNNING", None), Told(), threading.Event(), clock=lambda: time.now, wait=time.wait)
+    assert NO_ANSWER < time.now < NO_ANSWER + 10
+
+
+def test_a_job_is_told_once_to_end() -> None:
+    job = FakeJob("RUNNING")
+    assert watched(job, cancel=True)[:2] == ("CANCELLED", ["job cancelling"])
+    assert job.cancelled == 1
+
+
+KNOWN = JobRecord("PortableRunner", "host:1", "hublabel-1", "id-1")
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> LocalStorage:
+    """An output where a worker died with a shard in its hands."""
+    storage = LocalStorage(str(tmp_path))
+    storage.put_if_absent(mark_name(Shard(0, 3, 4), 1), b"begun\n")
+    return storage
+
+
+def seen_to(storage: LocalStorage, job: FakeJob, orders: Orders) -> None:
+    plan = Plan(4, 1, 4, (PlanFile("plan/plan-00000.parquet", 1, 4, 4, 100),), "", {})
+    _see_to_the_end(storage, RunRecord(storage.root, {}, "", {}, plan, {}), KNOWN, job, Told(), orders)
+
+
+def marks(storage: LocalStorage) -> list[str]:
+    return list(storage.list("attempts/00000"))
+
+
+def test_a_job_that_is_done_is_recorded(storage: LocalStorage) -> None:
+    seen_to(storage, FakeJob("DONE"), Orders())
+    job = load_job(storage)
+    assert job is not None
+    assert (job.state, job.ended) == ("DONE", True)
+
+
+def test_a_job_that_we_cancel_leaves_no_marks_of_death(storage: LocalStorage) -> None:
+    orders = Orders()
+    orders.cancel.set()
+    seen_to(storage, FakeJob("RUNNING"), orders)
+    assert marks(storage) == []
+    job = load_job(storage)
+    assert job is not None
+    assert job.state == "CANCELLED"
+
+
+def test_a_job_that_somebody_else_cancels_ends_the_run(storage: LocalStorage) -> None:
+    with pytest.raises(HublabelError) as caught:
+        seen_to(storage, FakeJob("RUNNING", "CANCELLED"), Orders())
+    assert str(caught.value) == (
+        "job id-1 (PortableRunner at host:1) was cancelled; what is committed stays: "
+        "run the same command again to go on"
+    )
+    assert marks(storage) == []
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        ("", "the runner does not say why"),
+        (
+            "Traceback:\n  File x\ntransforms.x.BrokenModelError: the model fails [while running 'C']\n",
+            "the model fails",
+        ),
+    ],
+)
+def test_a_job_that_fails_says_why(storage: LocalStorage, failure: str, said: str) -> None:
+    with pytest.raises(HublabelError) as caught:
+        seen_to(storage, FakeJob("RUNNING", "FAILED", failure=failure), Orders())
+    assert str(caught.value) == f"job id-1 (PortableRunner at host:1) failed: {said}"
+    assert marks(storage) == ["attempts/00000/00003-1"]  # an image may have killed the worker

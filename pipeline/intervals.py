@@ -26,7 +26,8 @@ def wilson(successes: int, trials: int, z: float = Z95) -> tuple[float, float]:
     share, squared = successes / trials, z * z / trials
     middle = (share + squared / 2) / (1 + squared)
     half = z / (1 + squared) * math.sqrt(share * (1 - share) / trials + squared / (4 * trials))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # At either end a bound is the end itself, but for the last digits.
+    return middle - half if successes else 0.0, middle + half if successes < trials else 1.0
 
 
 def mcnemar(lost: int, gained: int) -> float:

@@ -71,6 +71,12 @@ class Comparison:
         )  # fmt: skip
 
 
+def answers_alike(first: Measured, second: Measured) -> bool:
+    """Whether the best classes show no difference (exact McNemar test)."""
+    lost, gained = int((first.right & ~second.right).sum()), int((second.right & ~first.right).sum())
+    return mcnemar(lost, gained) >= LEVEL
+
+
 def compare(first: Measured, second: Measured) -> Comparison:
     """What `second` gains over `first`."""
     lost, gained = int((first.right & ~second.right).sum()), int((second.right & ~first.right).sum())
@@ -108,8 +114,10 @@ class Found:
 def search(bench: Bench, configured: Setting, progress: Callable[[str], None] = lambda name: None) -> Found:  # noqa: ARG005
     """Find what is wrong with `configured`.
 
-    Group after group, the best of the alternatives that are shown to be better is taken over, until none is. At last
-    each change is taken back that is not shown to matter.
+    First the one change that helps most is made, of all groups: while the worst is still wrong, other changes may seem
+    to help that do not. Then, group after group, the best of the alternatives that are shown to be better is taken over,
+    until none is. Where that leads nowhere, all combinations of what destroys most are tried: one mistake can hide
+    another. At last each change is taken back that is not shown to matter.
 
     Args:
         progress: called with the name of each setting before it is measured.
@@ -129,7 +137,7 @@ class _Search:
 
     def run(self) -> Found:
         self._measure(self._configured, "as configured")
-        best = self._climb(self._configured)
+        best = self._climb(self._best_of(self._around(self._configured), self._configured))
         share = self._measure(best, "").top1 / len(self._bench)
         if share < HOPELESS and (found := self._wide(best)) != best:
             best = self._climb(found)
@@ -163,13 +171,18 @@ class _Search:
         return current
 
     def _best_of(self, options: list[Alternative], current: Setting) -> Setting:
-        """Of the options that are shown to be better the one that gives the true classes most; else `current`."""
-        better = [
-            (comparison.gain, option.setting)
-            for option in options
-            if (comparison := self._compare(current, option)).is_better(self._comparisons)
-        ]
-        return max(better, key=lambda pair: pair[0])[1] if better else current
+        """The best of the options that are shown to be better; else `current`.
+
+        That is the one with the most right answers; of those that do not answer differently from it (McNemar) the one
+        that gives the true classes the highest probabilities, which tell more.
+        """
+        better = [option for option in options if self._compare(current, option).is_better(self._comparisons)]
+        if not better:
+            return current
+        measured = {option.setting: self._bench.measure(option.setting) for option in better}
+        most = max(measured.values(), key=lambda found: found.top1)
+        alike = [setting for setting, found in measured.items() if answers_alike(most, found)]
+        return max(alike, key=lambda setting: float(measured[setting].log_probabilities.mean()))
 
     def _wide(self, current: Setting) -> Setting:
         """The best of all combinations of what destroys most: mistakes that hide each other."""

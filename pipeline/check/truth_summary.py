@@ -21,6 +21,7 @@ from pipeline.intervals import wilson
 from pipeline.truth import INDEX, Truth
 from transforms.records import FAILED, Row
 
+FEW = 50  # images, of which hardly anything can be shown
 EXAMPLES = 3  # failed images that are named
 BY_CHANCE = 10  # times 1 / classes: a model that is right no more often knows nothing of these images
 METHOD = (
@@ -64,7 +65,7 @@ class TruthSummary:
     @property
     def _is_lost(self) -> bool:
         best = self.bench.measure(self.found.best)
-        return best.top1 <= len(self.bench) * min(0.5, BY_CHANCE / self.classes)
+        return wilson(best.top1, len(self.bench))[1] <= min(0.5, BY_CHANCE / self.classes)
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -175,6 +176,8 @@ class TruthSummary:
         mistakes = self.mistakes()
         word = "PASS" if self.passed else "FAIL"
         outcome = "as configured is best" if self.passed else f"{len(mistakes)} mistake{'s' * (len(mistakes) != 1)}"
+        if self.passed and len(self.bench) < FEW:
+            outcome = f"nothing is shown to be better, but {len(self.bench)} images show little; take a few hundred"
         console.print(Text.assemble((word, STYLES[word]), f"  {self.path}: {outcome}"))
         console.print()
         if mistakes:

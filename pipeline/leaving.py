@@ -49,6 +49,7 @@ def _to_cancel(console: Console) -> bool:
     if not (console.is_terminal and sys.stdin.isatty()):
         return False
     try:
-        return console.input(QUESTION, markup=False).strip().lower() in ("c", "cancel")
+        print(QUESTION, end="", file=sys.stderr, flush=True)  # to whoever asked for quiet, too
+        return input().strip().lower() in ("c", "cancel")
     except EOFError:
         return False

@@ -56,22 +56,28 @@ def worker_model(config: RunConfig, record: RunRecord, say: Callable[[str], None
     Raises:
         UsageError: they cannot reach it, or it cannot be put there.
     """
+    source = planned_source(config, record)
+    if source is not None and model_place(config) == "staging":
+        stage(record.model, [name for name, _ in source.files], source.uri, say)
+    return source
+
+
+def planned_source(config: RunConfig, record: RunRecord) -> ModelSource | None:
+    """What `worker_model` gives, without putting anything anywhere; without files for a model that is not here."""
     place = model_place(config)
     if place == "here":
         return None
-    files = tuple(hash_files(record.model))
     if place == "staging":
         assert config.model.staging is not None
         staging = config.model.staging
         if not is_remote(staging):
             staging = os.path.abspath(staging.removeprefix("file://"))
         uri = f"{staging.rstrip('/')}/{record.model_fingerprint}"
-        stage(record.model, [name for name, _ in files], uri, say)
     elif place == "store":
-        uri = _in_store(config.model.handle, record.model)
+        uri = _in_store(config.model.handle, record.model) if record.model else config.model.handle
     else:
         uri = os.path.abspath(record.model)
-    return ModelSource(uri, files, record.model_fingerprint)
+    return ModelSource(uri, tuple(hash_files(record.model)) if record.model else (), record.model_fingerprint)
 
 
 def _in_store(handle: str, model: str) -> str:

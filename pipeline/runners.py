@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,12 @@ from pipeline.runner_options import check_known
 from pipeline.runner_table import RUNNERS, refusals
 
 # Two bundles at a time: one waits for its shard's last images while the other keeps the model busy.
+DATAFLOW_NEEDS = {
+    "project": "the id of a Google Cloud project",
+    "region": "a region of Google Cloud, such as europe-west4",
+    "temp_location": "a gs:// URI",
+    "sdk_container_image": "the image of deploy/: Beam's own has neither TensorFlow nor libraries that go with it",
+}
 LOCAL_DEFAULTS = {"direct_num_workers": 2, "direct_running_mode": "in_memory"}
 
 
@@ -96,7 +103,36 @@ def _dataflow(options: Mapping[str, Any]) -> tuple[PipelineRunner, PipelineOptio
         ) from None
     from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
 
-    return DataflowRunner(), PipelineOptions.from_dictionary(dict(options))
+    check_dataflow(options)
+    if not options.get("no_auth"):
+        _check_credentials()
+    given = dict(options)
+    if "setup_file" in given:  # Beam changes to its folder, and so needs one
+        given["setup_file"] = os.path.abspath(given["setup_file"])
+    return DataflowRunner(), PipelineOptions.from_dictionary(given)
+
+
+def check_dataflow(options: Mapping[str, Any]) -> None:
+    """See that what a job cannot do without is given: Beam misses some of it only after minutes.
+
+    Raises:
+        UsageError: naming the first option that is missing.
+    """
+    for name, what in DATAFLOW_NEEDS.items():
+        if not options.get(name):
+            raise UsageError(f"runner.options.{name}: missing; it must be {what}")
+
+
+def _check_credentials() -> None:
+    """Without credentials Beam tries on for minutes."""
+    auth, errors = (importlib.import_module(f"google.auth{name}") for name in ("", ".exceptions"))
+    try:
+        auth.default()
+    except errors.DefaultCredentialsError as error:
+        raise UsageError(
+            f"runner.name: no credentials for Dataflow on this machine ({error}); get some with "
+            "`gcloud auth application-default login`, or see what would be sent with --dry-run"
+        ) from None
 
 
 @dataclass(frozen=True)

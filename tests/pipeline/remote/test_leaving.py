@@ -46,7 +46,8 @@ def left(
 ) -> tuple[list[str], str]:
     """What the child was told, and what was printed; `typed` None is no terminal."""
     console = plain_console()
-    console.file = io.StringIO()
+    console.file = screen = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", screen)
     console._force_terminal = typed is not None
     monkeypatch.setattr(sys, "stdin", Keyboard(typed) if typed is not None else io.StringIO())
     now = [0.0]
@@ -55,7 +56,7 @@ def left(
         now[0] += seconds
 
     leave(child, reason, console, clock=lambda: now[0], wait=wait)  # type: ignore[arg-type]
-    return child.ordered, console.file.getvalue()
+    return child.ordered, screen.getvalue()
 
 
 @pytest.mark.parametrize("typed", ["c\n", "C\n", " cancel \n"])

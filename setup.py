@@ -8,7 +8,9 @@ from setuptools import find_packages, setup
 # tensorflow-hub imports pkg_resources, which setuptools 81 removed.
 RUNTIME = [
     "apache-beam>=2.77,<2.78",
-    "duckdb>=1.2,<2",
+    "duckdb>=1.3,<2",
+    "Jinja2>=3.1.4,<4",
+    "MarkupSafe>=2.1,<4",
     "numpy>=1.26,<2",
     "opencv-python-headless>=4.10,<4.12",
     "Pillow>=11.3,<13",
@@ -53,6 +55,7 @@ EXTRAS = {
         "psutil>=6,<8",
         "pytest>=8.3,<10",
         "pytest-timeout>=2.3,<3",
+        "selenium>=4.27,<5",
         "pytest-xdist>=3.6,<4",
     ],
     "lint": ["mypy>=1.14,<3", "ruff>=0.9,<1", "types-PyYAML>=6.0.12,<7"],
@@ -69,7 +72,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["pipeline", "pipeline.*", "transforms", "transforms.*"]),
-    package_data={"pipeline": ["ilsvrc2012_wnids.txt"]},
+    package_data={"pipeline": ["ilsvrc2012_wnids.txt"], "pipeline.html": ["templates/*", "vega/*"]},
     install_requires=RUNTIME,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["hublabel = pipeline.cli:main"]},

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import tempfile
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UsageError
 from pipeline.record import NAME, RunRecord, load_record
-from transforms.parts import newest_parts
+from transforms.parts import REQUESTS, newest_parts, read_rows
 from transforms.storage import LocalStorage, Storage, open_storage
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
+
+MEMORY = "1GB"  # what DuckDB may take before it spills to disk
 
 
 def open_output(output: str) -> tuple[Storage, RunRecord]:
@@ -31,6 +38,36 @@ def open_output(output: str) -> tuple[Storage, RunRecord]:
     return storage, record
 
 
+def rows_of(storage: Storage, record: RunRecord, numbers: Iterable[int], columns: Sequence[str]) -> dict[int, Any]:
+    """Chosen rows by their number, each a mapping of those of `columns` that it has; only their parts are read.
+
+    Rows whose part is not there (any more) are left out.
+    """
+    wanted: dict[tuple[int, int], list[int]] = {}
+    starts = list(accumulate((file.rows for file in record.plan.files), initial=0))
+    for number in sorted(set(numbers)):
+        file = bisect_right(starts, number) - 1
+        wanted.setdefault((file, (number - starts[file]) // record.plan.files[file].shard_size), []).append(number)
+    names = {
+        (file, row_group): name
+        for file in sorted({file for file, _ in wanted})
+        for row_group, (_, name) in newest_parts(storage, file).items()
+    }
+    there = [(names[shard], rows) for shard, rows in wanted.items() if shard in names]
+
+    def read(name: str, rows: list[int]) -> list[dict[str, Any]]:
+        try:
+            table = read_rows(storage, name, ["row", *columns])
+        except FileNotFoundError:  # superseded meanwhile
+            return []
+        first = table["row"][0].as_py()
+        return table.take([row - first for row in rows]).to_pylist()
+
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        found = pool.map(read, *zip(*there, strict=True)) if there else iter(())
+        return {row["row"]: row for rows in found for row in rows}
+
+
 def part_names(storage: Storage, record: RunRecord) -> list[str]:
     """Names of the newest parts, in the plan's order."""
     return [
@@ -46,13 +83,11 @@ def connect(output: str) -> duckdb.DuckDBPyConnection:
     Raises:
         UsageError: there is no run in `output`, or it has no part yet.
     """
-    import duckdb
-
     storage, record = open_output(output)
     names = part_names(storage, record)
     if not names:
         raise UsageError(f"{output}: no image has been labelled yet")
-    connection = duckdb.connect()
+    connection = _bounded_connection()
     if isinstance(storage, LocalStorage):
         paths = [storage.path(name) for name in names]
         connection.read_parquet(paths, hive_partitioning=False).create_view("predictions")
@@ -64,7 +99,53 @@ def connect(output: str) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _reader(storage: Storage, names: list[str]) -> pa.RecordBatchReader:
+@contextmanager
+def predictions(storage: Storage, record: RunRecord, columns: Sequence[str]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB connection whose view `predictions` has those of `columns` that the run has, for any number of queries.
+
+    Memory does not grow with the rows. Of parts in an object store the columns are copied to a temporary file, once.
+
+    Raises:
+        UsageError: there is no part yet.
+    """
+    import pyarrow.parquet as pq
+
+    names = part_names(storage, record)
+    if not names:
+        raise UsageError(f"{storage.root}: no image has been labelled yet")
+    with storage.open(names[0]) as source:
+        there = [column for column in pq.read_schema(source).names if column in columns]
+    with tempfile.TemporaryDirectory(prefix="hublabel-") as folder, _bounded_connection() as connection:
+        connection.execute("SET temp_directory = ?", [folder])
+        if isinstance(storage, LocalStorage):
+            paths = [storage.path(name) for name in names]
+        else:
+            paths = [f"{folder}/predictions.parquet"]
+            with (reader := _reader(storage, names, there)), pq.ParquetWriter(paths[0], reader.schema) as writer:
+                for batch in reader:
+                    writer.write_batch(batch)
+        view = connection.read_parquet(paths, hive_partitioning=False)
+        view.project(", ".join(map(quoted, there))).create_view("predictions")
+        yield connection
+
+
+def quoted(name: str) -> str:
+    """A column's name as SQL has it."""
+    escaped = name.replace('"', '""')
+    return f'"{escaped}"'
+
+
+def _bounded_connection() -> duckdb.DuckDBPyConnection:
+    import duckdb
+
+    connection = duckdb.connect()
+    connection.execute(f"SET memory_limit = '{MEMORY}'")
+    # It would keep what it has read of the parts, up to that limit: each column is read once.
+    connection.execute("SET enable_external_file_cache = false")
+    return connection
+
+
+def _reader(storage: Storage, names: list[str], columns: Sequence[str] | None = None) -> pa.RecordBatchReader:
     """All parts as one stream of record batches, for outputs that DuckDB cannot open itself."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -72,8 +153,10 @@ def _reader(storage: Storage, names: list[str]) -> pa.RecordBatchReader:
     def batches() -> Iterator[pa.RecordBatch]:
         for name in names:
             with storage.open(name) as source, pq.ParquetFile(source) as file:
-                yield from file.iter_batches()
+                yield from file.iter_batches(columns=columns)
 
     with storage.open(names[0]) as source:
         schema = pq.read_schema(source).remove_metadata()
+    if columns is not None:
+        schema = pa.schema([schema.field(column) for column in columns])
     return pa.RecordBatchReader.from_batches(schema, batches())

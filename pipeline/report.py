@@ -50,10 +50,22 @@ def make_report(
         "thread_seconds": {stage: round(spent, 3) for stage, spent in sorted(coverage.seconds.items())},
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "plan": {"rows": record.plan.rows, "shards": record.plan.shards, "left_out": record.plan.left_out},
-        "fingerprints": {"run": record.fingerprint, "plan": record.plan.fingerprint, "pins": mask_values(record.pins)},
+        "fingerprints": {"run": record.fingerprint, "plan": record.plan.fingerprint, "pins": _masked_pins(record)},
         "versions": record.versions,
-        "config": mask_values(record.config),
+        "config": masked_config(record),
     }
+
+
+def masked_config(record: RunRecord) -> dict[str, Any]:
+    """The resolved config as people may see it. `model.signature` sounds like a secret, and is none."""
+    masked = mask_values(record.config)
+    signature = record.config.get("model", {}).get("signature")
+    return {**masked, "model": {**masked["model"], "signature": signature}} if signature else masked
+
+
+def _masked_pins(record: RunRecord) -> dict[str, Any]:
+    signature = {name: value for name, value in record.pins.items() if name == "model.signature"}
+    return {**mask_values(record.pins), **signature}
 
 
 def _count(storage: Storage, record: RunRecord) -> tuple[Counter[str], Counter[str]]:

@@ -50,13 +50,42 @@ def supervised(work: Callable[[], Outcome], output: str, console: Voice, form: s
             console.say(text, "stopped", reason=str(error), exit_code=error.exit_code)
         return error.exit_code
     if form is None:
-        _tell(outcome, output)
+        _tell(outcome)
+    report = _page(outcome, output, console)
+    if form is None:
+        plain_console().print(f"predictions: {output}/predictions (Parquet)\nreport: {report}")
     else:
-        console.say("done", "end", **_summary(outcome, output))
+        console.say("done", "end", **_summary(outcome, output, report))
     return 0
 
 
-def _summary(outcome: Outcome, output: str) -> dict[str, Any]:
+def _page(outcome: Outcome, output: str, console: Voice) -> str:
+    """Write report.html where it is due; the path of the best report there is.
+
+    The run is done, whatever becomes of its page.
+    """
+    from pipeline.report import NAME as JSON
+    from transforms.storage import open_storage
+
+    wanted = outcome.record.config.get("report", {}).get("html", True)
+    if not wanted or not outcome.coverage.covered:
+        return f"{output}/{JSON}"
+    try:
+        from pipeline.report_html import NAME, write_page
+
+        storage = open_storage(outcome.record.output)
+        if outcome.finished or not storage.exists(NAME):
+            write_page(storage, outcome.record, outcome.coverage)
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        console.warn(
+            f"report.html was not written ({reason}); the run is done, and `hublabel report {output}` tries again"
+        )
+        return f"{output}/{JSON}"
+    return f"{output}/{NAME}"
+
+
+def _summary(outcome: Outcome, output: str, report: str) -> dict[str, Any]:
     coverage, record = outcome.coverage, outcome.record
     return {
         "exit_code": 0,
@@ -66,7 +95,7 @@ def _summary(outcome: Outcome, output: str) -> dict[str, Any]:
         "labelled_or_failed_now": outcome.images,
         "seconds": {name: round(value, 3) for name, value in outcome.seconds.items()},
         "predictions": f"{output}/predictions",
-        "report": f"{output}/report.json",
+        "report": report,
     }
 
 
@@ -84,7 +113,7 @@ def _same_command() -> str:
     return mask_credentials(shlex.join(["hublabel", *sys.argv[1:]]))
 
 
-def _tell(outcome: Outcome, output: str) -> None:
+def _tell(outcome: Outcome) -> None:
     from pipeline.show import print_failures, print_table
 
     console = plain_console()
@@ -101,4 +130,3 @@ def _tell(outcome: Outcome, output: str) -> None:
         console.print(f"{outcome.record.plan.rows - coverage.rows:,} images have no row yet: `hublabel run` goes on")
     if outcome.images:
         console.print(_rate(outcome))
-    console.print(f"predictions: {output}/predictions (Parquet)\nreport: {output}/report.json")

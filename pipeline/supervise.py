@@ -50,12 +50,14 @@ class Outcome:
         coverage: what its parts add up to.
         images: images that this call labelled, or found broken.
         seconds: from the start of the first child to its last part, by phase.
+        finished: whether this call wrote the last of it: `_SUCCESS`.
     """
 
     record: RunRecord
     coverage: Coverage
     images: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    finished: bool = False
 
 
 def run(config: RunConfig, console: Voice, extend: bool = False) -> Outcome:
@@ -282,3 +284,4 @@ def _finish(storage: Storage, outcome: Outcome) -> None:
         remove_marks(storage, number)
     write_report(storage, outcome.record, outcome.coverage, outcome.images, outcome.seconds)
     storage.replace(SUCCESS, f'{{"rows": {outcome.coverage.rows}, "failed": {outcome.coverage.failed}}}\n'.encode())
+    outcome.finished = True

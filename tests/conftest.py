@@ -59,7 +59,10 @@ def colour_labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def colour_config(tmp_path: Path, colour_model: Path, colour_labels: Path) -> Path:
-    """A config that labels `photos/` beside it with the colour model, in shards of 4 and batches of 2."""
+    """A config that labels `photos/` beside it with the colour model, in shards of 4 and batches of 2.
+
+    Without report.html, which takes as long as such a run itself.
+    """
     path = tmp_path / "colour.yaml"
     path.write_text(
         f"""
@@ -69,6 +72,7 @@ image: {{size: [8, 8], scale: 1.0, mean: [0, 0, 0], std: [1, 1, 1]}}
 batch: {{size: 2}}
 output: {{path: {tmp_path}/out, top_k: 3}}
 run: {{shard_size: 4}}
+report: {{html: false}}
 """
     )
     return path

@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.console import plain_console
 from transforms.masking import mask_credentials
@@ -151,6 +151,8 @@ def _model_text(config: RunConfig, path: str, lengths: dict[str, int]) -> str:
 
 
 def _input_text(config: RunConfig, fed: tuple[float, float] | None) -> str:
+    from pipeline.check.findings import readable
+
     shape = [config.batch.size, *config.preprocessing().model_shape]
-    values: Any = "" if fed is None else f", values from {fed[0]:.3g} to {fed[1]:.3g}"
-    return f"{config.image.dtype} {shape}{values}"
+    text = f"{config.image.dtype} {shape}"
+    return text if fed is None else f"{text}, values from {readable(fed[0])} to {readable(fed[1])}"

@@ -67,6 +67,11 @@ def judge(
     return sorted(found, key=lambda finding: finding.severity != PROBLEM)
 
 
+def readable(value: float) -> str:
+    """Three digits, and no exponent for what is large."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def _failures(rows: Sequence[Row], config: RunConfig, images: int) -> list[Finding]:
     failed = sum(1 for row in rows if row.status == FAILED)
     if not failed:
@@ -97,7 +102,7 @@ def _outputs(trial: Trial, config: RunConfig) -> list[Finding]:
             text = "the model's outputs are all from 0 to 1, as probabilities of classes that may hold together are"
             found.append(Finding(DOUBT, f"{text}; {config.model.activation} spoils them", _as_probabilities(config)))
     if given is not None and len(given) and not _in_unit(given):
-        text = f"model.outputs.probabilities are none: they go from {given.min():.3g} to {given.max():.3g}"
+        text = f"model.outputs.probabilities are none: they go from {readable(given.min())} to {readable(given.max())}"
         advice = f"model: {{outputs: {{logits: {config.model.outputs['probabilities']}}}, activation: softmax}}"
         found.append(Finding(PROBLEM, text, advice))
     different = len({row.sha256 for row in trial.rows if row.status == OK})
@@ -122,7 +127,7 @@ def _values(trial: Trial, config: RunConfig, rescaling: Rescaling | None) -> lis
     if config.image.dtype != "float32" or trial.fed is None:
         return []
     low, high = trial.fed
-    given = f"from {low:.3g} to {high:.3g}"
+    given = f"from {readable(low)} to {readable(high)}"
     if rescaling is None:
         if high <= 100:
             return []

@@ -27,11 +27,6 @@ class Rescaling:
     factor: float
     offset: float
 
-    def range(self, fed: tuple[float, float]) -> tuple[float, float]:
-        """What becomes of the smallest and the largest value."""
-        low, high = sorted(value * self.factor + self.offset for value in fed)
-        return low, high
-
 
 def find_rescaling(path: str, signature: str | None, input_name: str | None) -> Rescaling | None:
     """Follow the images into the graph of a SavedModel as long as nothing is done but arithmetic with constants.

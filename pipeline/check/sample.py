@@ -19,6 +19,7 @@ import numpy as np
 from pipeline.errors import UsageError
 from pipeline.inputs import TAKES, Input, Reading, list_files, lists_images, read_file, read_input
 from pipeline.inputs.carried import CarriedTypes
+from pipeline.inputs.stores import file_size, open_file
 from transforms.errors import ImageError
 from transforms.plan_reader import ERROR, SOURCE
 from transforms.records import Row
@@ -157,7 +158,7 @@ class _Survey:
         else:
             part = Excerpt()
             reading = replace(self._reading, excerpt=part.of)
-            if os.path.isfile(path) and os.path.getsize(path) > LARGE:  # lines that are cut are none of the input's
+            if file_size(path) > LARGE:  # lines that are cut are none of the input's
                 reading = replace(reading, on_bad_line="row")
         taken = self._take(read_file(source, path, reading, self._left_out), part, source, is_over)
         if isinstance(part, Excerpt) and part.weight != 1:
@@ -232,7 +233,8 @@ def _row_groups(path: bytes, order: random.Random) -> tuple[tuple[int, ...] | No
     import pyarrow.parquet as pq
 
     try:
-        metadata = pq.read_metadata(os.fsdecode(path))
+        with open_file(path) as file:
+            metadata = pq.read_metadata(file)
     except (pa.ArrowException, OSError):
         return None, Part()  # reading it will say what is wrong
     if metadata.num_row_groups <= ROW_GROUPS:
@@ -247,7 +249,8 @@ class Excerpt(Part):
 
     def of(self, file: BinaryIO) -> BinaryIO:
         """What is read in place of `file`: whole lines."""
-        size = os.fstat(file.fileno()).st_size
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         if size <= LARGE:
             return file
         pieces = b"".join(_piece(file, size * number // PIECES, number == 0) for number in range(PIECES))

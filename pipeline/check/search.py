@@ -114,10 +114,10 @@ class Found:
 def search(bench: Bench, configured: Setting, progress: Callable[[str], None] = lambda name: None) -> Found:  # noqa: ARG005
     """Find what is wrong with `configured`.
 
-    First the one change that helps most is made, of all groups: while the worst is still wrong, other changes may seem
-    to help that do not. Then, group after group, the best of the alternatives that are shown to be better is taken over,
-    until none is. Where that leads nowhere, all combinations of what destroys most are tried: one mistake can hide
-    another. At last each change is taken back that is not shown to matter.
+    First the one change that helps most is made, of all groups: while the worst is still wrong, others may seem to help
+    that do not. Then, group after group, the best of the alternatives that are shown to be better is taken over, until
+    none is. Where that leads nowhere, all combinations of what destroys most are tried: one mistake can hide another.
+    At last each change is taken back that is not shown to matter.
 
     Args:
         progress: called with the name of each setting before it is measured.

@@ -69,7 +69,8 @@ class Summary:
     def label_counts(self) -> list[tuple[str, int]]:
         """The best labels of the sample, the most frequent first."""
         counts = Counter(int(row.classes[0]) for row in self.trial.rows if row.classes is not None)
-        return [(self._name(index - self.label_offset), count) for index, count in counts.most_common()]
+        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return [(self._name(index - self.label_offset), count) for index, count in ordered]
 
     def _name(self, index: int) -> str:
         if index < 0:

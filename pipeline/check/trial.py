@@ -55,7 +55,7 @@ def try_sample(
     classifier: Classifier,
     columns: Columns,
     *,
-    steady: float = STEADY,
+    steady: float | None = None,
     longest: float = LONGEST,
     clock: Callable[[], float] = time.monotonic,
     progress: Callable[[int], None] = lambda done: None,  # noqa: ARG005
@@ -64,13 +64,14 @@ def try_sample(
 
     Args:
         columns: as for a run; `top_k` and what else it has is filled into the rows.
-        steady, longest: seconds, see `STEADY` and `LONGEST`.
+        steady, longest: seconds, see `STEADY` (which None stands for) and `LONGEST`.
         clock: monotonic seconds.
         progress: called with the images done so far.
 
     Raises:
         HublabelError: the model fails even on a blank picture.
     """
+    steady = STEADY if steady is None else steady
     stop = _Stop(clock() + longest)
     feed = _feed(rows, stop, steady, clock)
     trial = _Work(config, classifier, columns)

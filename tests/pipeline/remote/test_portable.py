@@ -11,7 +11,9 @@ import pytest
 from apache_beam.portability.api import beam_job_api_pb2
 
 from pipeline import cli, remote_jobs
+from pipeline.errors import UsageError
 from pipeline.job_record import JobRecord, load_job, save_job
+from pipeline.prism import prism_options
 from tests.object_store import BUCKET, ObjectStore
 from tests.pictures import colour_of, picture_bytes
 from tests.pipeline.remote.services import JobService, worker_pool
@@ -109,6 +111,17 @@ def test_everything_in_an_object_store(
     assert [row["row"] for row in rows] == list(range(PICTURES))
     assert [row["row"] for row in rows if row["status"] == "failed"] == [7]
     assert [path.name for path in (folder / "hublabel" / "staged").iterdir() if not path.name.endswith(".lock")]
+
+
+def test_on_prism(hublabel: Hublabel) -> None:
+    """Where there is a Prism (docs/runners.md says how to get it)."""
+    try:
+        prism_options({})
+    except UsageError as error:
+        pytest.skip(str(error))
+    said = run(hublabel, {}, name="PrismRunner")
+    assert said.code == 0, said.err
+    assert hublabel.rows() == expected(hublabel)
 
 
 def test_an_option_that_neither_beam_nor_the_service_knows(hublabel: Hublabel, service: JobService) -> None:

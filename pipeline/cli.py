@@ -138,6 +138,10 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         "--extend", action="store_true",
         help="take up images that the input has got since the run was planned, and only them",
     )  # fmt: skip
+    run.add_argument(
+        "--dry-run", action="store_true",
+        help="write the job for Dataflow to this machine, without credentials, instead of submitting it",
+    )  # fmt: skip
     _add_forms(run)
     run.set_defaults(command=_run)
 
@@ -148,6 +152,10 @@ def _run(parsed: argparse.Namespace) -> int:
     overrides = list(parsed.overrides)
     if parsed.limit is not None:
         overrides.append(f"input.limit={parsed.limit}")
+    if parsed.dry_run:
+        from pipeline.dry_run import dry_run_command
+
+        return dry_run_command(parsed.config, overrides, parsed.form)
     return run_command(parsed.config, overrides, parsed.extend, parsed.form)
 
 

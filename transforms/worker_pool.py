@@ -23,6 +23,8 @@ from apache_beam.portability.api import beam_fn_api_pb2 as fn_api
 from apache_beam.portability.api import beam_fn_api_pb2_grpc as fn_api_grpc
 from apache_beam.utils.thread_pool_executor import UnboundedThreadPoolExecutor
 
+from transforms.worker import CONNECTED
+
 LOOPBACK = "127.0.0.1"
 STOP_PATIENCE = 15.0  # seconds for workers to end in order; they allow themselves 10
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "GRPC_VERBOSITY": "ERROR", "PYTHONWARNINGS": "ignore"}
@@ -33,10 +35,23 @@ Start = Callable[[str, str], "subprocess.Popen[bytes]"]
 
 
 def start_worker(control_endpoint: str, worker_id: str) -> subprocess.Popen[bytes]:
-    """A worker process that ends when its standard input does, and prints where we do."""
+    """A worker process: ends when its standard input does, writes `worker.CONNECTED` to its standard output."""
     command = [sys.executable, "-m", "transforms.worker", control_endpoint, worker_id]
     environment = {**QUIET, **os.environ}
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sys.stderr.fileno(), env=environment)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+
+
+def hang_up(control_endpoint: str, worker_id: str) -> None:
+    """Connect to a runner in place of a worker that died before it could, and leave.
+
+    Else the runner would wait for that worker for ever; a worker that leaves is an error that it may try again after.
+    """
+    with grpc.insecure_channel(control_endpoint) as channel:
+        control = fn_api_grpc.BeamFnControlStub(channel)
+        try:
+            list(control.Control(iter(()), metadata=[("worker_id", worker_id)], timeout=STOP_PATIENCE))
+        except grpc.RpcError as error:
+            _LOGGER.info("the runner of worker %s has gone: %s", worker_id, error.code())
 
 
 class WorkerPool(fn_api_grpc.BeamFnExternalWorkerPoolServicer):
@@ -48,23 +63,28 @@ class WorkerPool(fn_api_grpc.BeamFnExternalWorkerPoolServicer):
 
     def __init__(self, start: Start = start_worker) -> None:
         self._start = start
-        self._workers: set[subprocess.Popen[bytes]] = set()
+        self._workers: dict[subprocess.Popen[bytes], threading.Thread] = {}  # and who waits for them to end
 
     def StartWorker(self, request: fn_api.StartWorkerRequest, context: object) -> fn_api.StartWorkerResponse:  # noqa: ARG002
         try:
             worker = self._start(request.control_endpoint.url, request.worker_id)
         except OSError as error:
             return fn_api.StartWorkerResponse(error=f"no worker process can be started: {error}")
-        self._workers.add(worker)
-        name = f"worker {request.worker_id} of {request.control_endpoint.url}, process {worker.pid},"
-        _LOGGER.info("%s started", name)
-        threading.Thread(target=self._reap, args=(worker, name), daemon=True).start()
+        known = (worker, request.control_endpoint.url, request.worker_id)
+        _LOGGER.info("worker %d started, as %s of %s", worker.pid, request.worker_id, request.control_endpoint.url)
+        self._workers[worker] = threading.Thread(target=self._reap, args=known, daemon=True)
+        self._workers[worker].start()
         return fn_api.StartWorkerResponse()
 
-    def _reap(self, worker: subprocess.Popen[bytes], name: str) -> None:
+    def _reap(self, worker: subprocess.Popen[bytes], control_endpoint: str, worker_id: str) -> None:
+        assert worker.stdout is not None
+        with worker.stdout:
+            connected = worker.stdout.read() == CONNECTED
         code = worker.wait()
-        self._workers.discard(worker)
-        _LOGGER.log(logging.WARNING if code else logging.INFO, "%s ended with %s", name, code)
+        _LOGGER.log(logging.WARNING if code else logging.INFO, "worker %d ended with %d", worker.pid, code)
+        if not connected:
+            hang_up(control_endpoint, worker_id)
+        del self._workers[worker]
 
     def StopWorker(self, request: fn_api.StopWorkerRequest, context: object) -> fn_api.StopWorkerResponse:  # noqa: ARG002
         """Nothing is left to do: the runner has closed the worker's control stream, and with that the worker ends.
@@ -72,6 +92,11 @@ class WorkerPool(fn_api_grpc.BeamFnExternalWorkerPoolServicer):
         The id does not tell whose worker is meant, when two runners share a pool.
         """
         return fn_api.StopWorkerResponse()
+
+    def join(self, patience: float) -> None:
+        """Wait for the workers there are to end, `patience` seconds for each."""
+        for thread in list(self._workers.values()):
+            thread.join(patience)
 
     def stop(self, patience: float = STOP_PATIENCE) -> None:
         """End all workers: in order, or after `patience` seconds at once."""

@@ -2,17 +2,13 @@
 
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from concurrent import futures
 from pathlib import Path
-from typing import Any
 
-import grpc
 import pytest
-from apache_beam.portability.api import beam_fn_api_pb2_grpc as fn_api_grpc
 
-PATIENCE = 60  # seconds; the worker needs a few to import Beam
+from tests.transforms.control import PATIENCE, Runner
+from transforms.worker import CONNECTED
 
 # A worker in the middle of a shard.
 PROGRAM = """
@@ -28,43 +24,21 @@ worker.main(*sys.argv[2:])
 """
 
 
-class Runner(fn_api_grpc.BeamFnControlServicer):
-    """Serves the control stream, until told to end it, to the worker whose id it notes."""
-
-    def __init__(self) -> None:
-        self.worker_id: str | None = None
-        self.connected, self.end = threading.Event(), threading.Event()
-
-    def Control(self, responses: Any, context: Any) -> Iterator[Any]:
-        self.worker_id = dict(context.invocation_metadata())["worker_id"]
-        context.add_callback(self.end.set)
-        self.connected.set()
-        self.end.wait(PATIENCE)
-        yield from ()
-
-
 @pytest.fixture
-def runner() -> Iterator[tuple[Runner, str]]:
+def runner() -> Iterator[Runner]:
     found = Runner()
-    server = grpc.server(futures.ThreadPoolExecutor(2))
-    fn_api_grpc.add_BeamFnControlServicer_to_server(found, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield found, f"127.0.0.1:{port}"
-    found.end.set()
-    server.stop(None).wait()
+    yield found
+    found.close()
 
 
 @pytest.fixture
-def worker(tmp_path: Path, runner: tuple[Runner, str]) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path), runner[1], "2-1"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE)
-    assert runner[0].connected.wait(PATIENCE)
-    yield process
-    process.kill()
-    process.wait()
-    assert process.stdin is not None
-    process.stdin.close()
+def worker(tmp_path: Path, runner: Runner) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path), runner.endpoint, "2-1"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert runner.connected.wait(PATIENCE)
+    with process:
+        yield process
+        process.kill()
 
 
 def marks(folder: Path) -> list[str]:
@@ -72,11 +46,13 @@ def marks(folder: Path) -> list[str]:
 
 
 def test_a_worker_ends_with_its_control_stream_and_withdraws_its_marks(
-    tmp_path: Path, runner: tuple[Runner, str], worker: subprocess.Popen[bytes]
+    tmp_path: Path, runner: Runner, worker: subprocess.Popen[bytes]
 ) -> None:
-    assert runner[0].worker_id == "2-1"
+    assert runner.worker_id == "2-1"
+    assert worker.stdout is not None
+    assert worker.stdout.read() == CONNECTED
     assert marks(tmp_path) == ["00007-1"]
-    runner[0].end.set()
+    runner.end.set()
     assert worker.wait(PATIENCE) == 0
     assert marks(tmp_path) == []
 

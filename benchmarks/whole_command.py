@@ -1,4 +1,4 @@
-"""`hublabel run` against the plain `tf.data` script, as whole commands in turn.
+"""`hublabel run` against plain scripts, as whole commands in turn.
 
 The command:
 
@@ -9,86 +9,122 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
-import pyarrow.parquet as pq
-
-from benchmarks.commands import Cost, run_hublabel, run_tf_data_script
+from benchmarks.commands import OPENVINO, agreement, labels_below, openvino_installed, run_hublabel, run_script
+from benchmarks.measured import Cost
 from benchmarks.photos import photo_folder, photo_kind
-from benchmarks.tables import replace_table, table
+from benchmarks.tables import ratio, replace_table, table
+from benchmarks.targets import write_target
 
+TF_DATA, THREADS, OURS, OURS_OPENVINO = "tf.data script", "thread-pool script", "hublabel", "hublabel, OpenVINO"
+SCRIPTS = {TF_DATA: "tf_data_script.py", THREADS: "thread_pool_script.py"}
 SAME_LABELS = 0.97  # at least; TensorFlow's default DCT is another than ours
 
+# Name, what it is of a cost, and whether more of it is better.
+MEASURES: tuple[tuple[str, Callable[[Cost], float], bool], ...] = (
+    ("whole command, s", lambda cost: cost.seconds, False),
+    ("CPU of the whole command, s", lambda cost: cost.cpu_seconds, False),
+    ("steady state, images/s", lambda cost: cost.rate, True),
+    ("command to first batch, s", lambda cost: cost.first, False),
+)
 
-def measure(images: int, rounds: int) -> tuple[list[tuple[Cost, Cost]], float]:
-    """Pairs of (script, hublabel), one a round, who goes first alternating; and the share of labels they agree on.
+Run = Callable[[Path, Path], Cost]
+Costs = dict[str, list[Cost]]  # by side, one a round
+
+
+def sides() -> dict[str, Run]:
+    """What is compared, by its name in the table."""
+    found: dict[str, Run] = {
+        name: lambda images, scratch, script=script: run_script(script, images, scratch)  # type: ignore[misc]
+        for name, script in SCRIPTS.items()
+    }
+    found[OURS] = run_hublabel
+    if openvino_installed():
+        found[OURS_OPENVINO] = lambda images, scratch: run_hublabel(images, scratch, OPENVINO, name=OURS_OPENVINO)
+    return found
+
+
+def measure(runs: Mapping[str, Run], photos: Path, scratch: Path, rounds: int) -> Costs:
+    """What each run over `photos` cost in each round; who begins changes from round to round."""
+    costs: Costs = {name: [] for name in runs}
+    for number in range(rounds):
+        for name in in_turn(list(runs), number):
+            cost = runs[name](photos, scratch)
+            costs[name].append(cost)
+            print(
+                f"round {number + 1}, {name}: {cost.seconds:.1f} s ({cost.cpu_seconds:.1f} s of CPU, "
+                f"first {cost.first:.1f} s, {cost.rate:.0f}/s)",
+                flush=True,
+            )
+    return costs
+
+
+def in_turn(names: Sequence[str], number: int) -> list[str]:
+    """The names in the order of round `number`: each begins in turn."""
+    turn = number % len(names)
+    return [*names[turn:], *names[:turn]]
+
+
+def ratio_table(costs: Costs) -> str:
+    """The comparison as Markdown: medians, and the medians of the rounds' ratios to each script; above 1 is better."""
+    rows = []
+    for name, value, more_is_better in MEASURES:
+        values = {side: [value(cost) for cost in found] for side, found in costs.items()}
+        rows.append([name, *(f"{median(found):.1f}" for found in values.values())])
+        for script in SCRIPTS:
+            cells = [
+                "" if side in SCRIPTS else ratio(better(values[script], found, more_is_better))
+                for side, found in values.items()
+            ]
+            rows.append([f"... better than the {script} by", *cells])
+    return table(["", *costs], rows)
+
+
+def better(theirs: Sequence[float], ours: Sequence[float], more_is_better: bool = False) -> list[tuple[float, float]]:
+    """Pairs by round whose quotient is above 1 where ours is better."""
+    return list(zip(ours, theirs, strict=True) if more_is_better else zip(theirs, ours, strict=True))
+
+
+def report(images: int, rounds: int, write: bool) -> None:
+    """Measure, print, and put the table into the page when `write`.
 
     Raises:
         RuntimeError: they do not do the same work.
     """
-    pairs = []
     with tempfile.TemporaryDirectory(prefix="hublabel-bench-") as folder:
         scratch = Path(folder)
-        photos = photo_folder(scratch / "photos", images)
-        for number in range(rounds):
-            if number % 2:
-                ours = run_hublabel(photos, scratch)
-                script = run_tf_data_script(photos, scratch)
-            else:
-                script = run_tf_data_script(photos, scratch)
-                ours = run_hublabel(photos, scratch)
-            pairs.append((script, ours))
-            print(f"round {number + 1}: {_line('script', script)}; {_line('hublabel', ours)}", flush=True)
-        same = agreement(scratch)
-    if same < SAME_LABELS:
-        raise RuntimeError(f"script and hublabel agree on {same:.1%} of the labels only: one of them does other work")
-    return pairs, same
-
-
-def agreement(scratch: Path) -> float:
-    """Share of the photos that both commands, run in `scratch`, have given the same label."""
-    script = pq.read_table(scratch / "labels.parquet", columns=["uri", "label"])
-    ours = pq.read_table(scratch / "hublabel" / "predictions", columns=["uri", "label"])
-    expected = {Path(uri).name: label for uri, label in zip(*script.to_pydict().values(), strict=True)}
-    found = {Path(uri).name: label for uri, label in zip(*ours.to_pydict().values(), strict=True)}
-    if expected.keys() != found.keys():
-        raise RuntimeError(f"the script labelled {len(expected)} photos, hublabel {len(found)}")
-    return sum(expected[name] == found[name] for name in expected) / len(expected)
-
-
-def _line(name: str, cost: Cost) -> str:
-    return f"{name} {cost.seconds:.1f} s ({cost.cpu_seconds:.1f} s of CPU, first {cost.first:.1f} s, {cost.rate:.0f}/s)"
-
-
-def ratio_table(pairs: list[tuple[Cost, Cost]]) -> str:
-    """The comparison as Markdown: medians, and the median of the rounds' ratios."""
-    scripts, ours = zip(*pairs, strict=True)
-    rows = [
-        _row("whole command, s", [c.seconds for c in scripts], [c.seconds for c in ours]),
-        _row("CPU of the whole command, s", [c.cpu_seconds for c in scripts], [c.cpu_seconds for c in ours]),
-        _row("steady state, images/s", [c.rate for c in scripts], [c.rate for c in ours], higher_is_better=True),
-        _row("command to first batch, s", [c.first for c in scripts], [c.first for c in ours]),
-    ]
-    return table(["", "tf.data script", "hublabel", "ratio (above 1: hublabel is better)", "of the rounds"], rows)
-
-
-def _row(name: str, script: list[float], ours: list[float], higher_is_better: bool = False) -> list[str]:
-    ratios = [b / a if higher_is_better else a / b for a, b in zip(script, ours, strict=True)]
-    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-    return [name, f"{median(script):.1f}", f"{median(ours):.1f}", f"**{median(ratios):.2f}**", spread]
-
-
-def report(images: int, rounds: int, write: bool) -> None:
-    """Measure, print, and put the table into the page when `write`."""
-    pairs, same = measure(images, rounds)
+        costs = measure(sides(), photo_folder(scratch / "photos", images), scratch, rounds)
+        same = _agreements(scratch, costs)
+    said = "; ".join(f"{name} {share:.1%}" for name, share in same.items())
     text = (
-        f"{images:,} photos ({photo_kind()}), {rounds} paired rounds, medians; "
-        f"both give the same label to {same:.1%} of the photos:\n\n{ratio_table(pairs)}"
+        f"{images:,} photos ({photo_kind()}), {rounds} rounds, medians. The same label as hublabel's: {said} "
+        f"of the photos.\n\n{ratio_table(costs)}"
     )
     print(f"\n{text}\n")
     if write:
         replace_table("whole-command", text)
+        _write_targets(costs)
+
+
+def _agreements(scratch: Path, costs: Costs) -> dict[str, float]:
+    """The share of labels that are hublabel's, by side."""
+    ours = labels_below(scratch / OURS)
+    same = {name: agreement(ours, labels_below(scratch / SCRIPTS.get(name, name))) for name in costs if name != OURS}
+    for name, share in same.items():
+        if share < SAME_LABELS:
+            raise RuntimeError(f"{name} and hublabel agree on {share:.1%} of the labels only: one does other work")
+    return same
+
+
+def _write_targets(costs: Costs) -> None:
+    script = costs[TF_DATA]
+    for name, side in (("whole-tensorflow", OURS), ("whole-openvino", OURS_OPENVINO)):
+        if side in costs:
+            write_target(name, median(a.seconds / b.seconds for a, b in zip(script, costs[side], strict=True)))
+    write_target("first-batch", median(b.first / a.first for a, b in zip(script, costs[OURS], strict=True)))
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +21,8 @@ from transforms.engines.engine import (
     missing_output,
     unfit,
 )
+
+_log = logging.getLogger(__name__)
 
 
 class TensorFlowEngine:
@@ -69,7 +73,7 @@ def _freeze(spec: ModelSpec, function: Any, batch_size: int) -> Call:
 
     try:
         traced = serve.get_concrete_function()
-        fixed = _with_constants(traced, spec) if _gains_by_constants(traced) else traced
+        serving = _faster(traced, spec) or (_with_constants(traced, spec) if _gains_by_constants(traced) else traced)
     except ModelError:
         raise
     except (TypeError, ValueError, tf.errors.OpError) as error:
@@ -77,7 +81,7 @@ def _freeze(spec: ModelSpec, function: Any, batch_size: int) -> Call:
 
     def call(images: np.ndarray) -> Outputs:
         try:
-            return {name: output.numpy() for name, output in fixed(_tensor(images)).items()}
+            return {name: output.numpy() for name, output in serving(_tensor(images)).items()}
         except tf.errors.OpError as error:
             exhausted = isinstance(error, tf.errors.ResourceExhaustedError)
             raise ModelCallError(f"{type(error).__name__}: {_reason(error)}", exhausted) from error
@@ -91,19 +95,54 @@ def _gains_by_constants(traced: Any) -> bool:
     Then TensorFlow folds it into the convolutions once the variables are constants: 8 % faster. Without it constants
     gain nothing, and making them takes a second and half a gigabyte for a model of 19 MB (TensorFlow 2.16).
     """
-    if not traced.captured_inputs:
-        return False
+    return bool(traced.captured_inputs) and _has(traced, "Rsqrt")
+
+
+def _has(traced: Any, kind: str) -> bool:
+    """Whether the graph, or a function in it, has an operation of this kind."""
     graph = traced.graph.as_graph_def()
-    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-    return any(node.op == "Rsqrt" for node in nodes)
+    nodes = itertools.chain(graph.node, *(function.node_def for function in graph.library.function))
+    return any(node.op == kind for node in nodes)
 
 
 def _with_constants(traced: Any, spec: ModelSpec) -> Any:
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    frozen = convert_variables_to_constants_v2(traced)
-    names = sorted(kind for kind, _ in spec.outputs)  # a function's dict comes out flattened in this order
-    return lambda images: dict(zip(names, frozen(images), strict=True))
+    return _by_kind(convert_variables_to_constants_v2(traced), spec)
+
+
+def _by_kind(function: Any, spec: ModelSpec) -> Any:
+    kinds = sorted(kind for kind, _ in spec.outputs)  # a function's dict comes out flattened in this order
+    return lambda images: dict(zip(kinds, function(images), strict=True))
+
+
+def _faster(traced: Any, spec: ModelSpec) -> Any:
+    """The function rewritten, where that gains and can be done; see `rewriting`."""
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU") or not _has(traced, "Erf"):
+        return None
+    from transforms.engines.rewriting import NotRewritableError, rewritten
+
+    try:
+        fast, plain = _by_kind(rewritten(traced), spec), traced
+    except NotRewritableError as error:
+        _log.info("the model's graph is used as it is: %s", error)
+        return None
+
+    def call(images: Any) -> Any:
+        nonlocal fast
+        try:
+            return fast(images)
+        except tf.errors.ResourceExhaustedError:
+            raise
+        except tf.errors.OpError as error:
+            found = plain(images)  # which raises when it is not for the rewriting
+            _log.warning("the model's graph is used as it is; rewritten it fails: %s", _first_line(error))
+            fast = plain
+            return found
+
+    return call
 
 
 def _tensor(images: np.ndarray) -> Any:

@@ -78,7 +78,8 @@ class Facts:
         formats: by falling count; `not known` for images that could not be read.
         file_sizes, pixels: histograms of bytes and of width x height, by decades.
         reasons: why images failed, by falling count.
-        confident, doubtful: rows to show: the surest ones, each with another label, and the least sure ones.
+        confident, doubtful: rows to show: the surest ones (each with another label, if there are enough) and the least
+            sure ones.
         by_label: rows to show of the most frequent labels, by label index.
         rows: the rows named above and among the reasons, with `SHOWN_COLUMNS`.
     """
@@ -129,8 +130,11 @@ def _chosen(
     if images <= pictures:
         return asked.rows_by_score("DESC", images), [], {}
     quarter = pictures // 4
-    best = sorted(labels, key=lambda label: (-label.best, label.index))
-    confident = [label.best_row for label in best[:quarter]]
+    if len(labels) < quarter:
+        confident = asked.rows_by_score("DESC", quarter)
+    else:
+        best = sorted(labels, key=lambda label: (-label.best, label.index))
+        confident = [label.best_row for label in best[:quarter]]
     seen = set(confident)
     doubtful = [row for row in asked.rows_by_score("ASC", 2 * quarter) if row not in seen][:quarter]
     seen.update(doubtful)

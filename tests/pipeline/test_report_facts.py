@@ -68,17 +68,27 @@ def test_examples_of_many_images(tmp_path: Path) -> None:
     rows = [labelled(f"{n}.jpg", n % 2, (n + 1) / 201) for n in range(200)]
     record = output_of(tmp_path, rows, shard_size=16)
     facts = gather_facts(LocalStorage(str(tmp_path)), record, 16)
-    assert facts.confident == [199, 198]  # one of each label
+    assert facts.confident == [199, 198, 197, 196]
     assert facts.doubtful == [0, 1, 2, 3]
     assert {index: len(rows) for index, rows in facts.by_label.items()} == {0: 4, 1: 4}
     for index, chosen in facts.by_label.items():
         assert all(row % 2 == index for row in chosen)
     shown = [*facts.confident, *facts.doubtful, *(row for rows in facts.by_label.values() for row in rows)]
-    assert len(set(shown)) == len(shown) == 14
+    assert len(set(shown)) == len(shown) == 16
     assert sorted(facts.rows) == sorted(shown)
     assert all(facts.rows[row]["uri"] == f"{row}.jpg" for row in shown)
     again = gather_facts(LocalStorage(str(tmp_path)), record, 16)
     assert again.by_label == facts.by_label
+
+
+def test_of_many_labels_the_surest_each_have_another(tmp_path: Path) -> None:
+    """Label n has the images n and n + 100, the second one surer; higher labels are surer."""
+    rows = [labelled(f"{n}.jpg", n % 100, (n + 1) / 201) for n in range(200)]
+    record = output_of(tmp_path, rows, labels=[str(n) for n in range(100)], shard_size=64)
+    assert gather_facts(LocalStorage(str(tmp_path)), record, 16).confident == [199, 198, 197, 196]
+    rows = [labelled(f"{n}.jpg", n % 100, 1 - (n % 100) / 200 - n / 10_000) for n in range(200)]
+    record = output_of(tmp_path / "b", rows, labels=[str(n) for n in range(100)], shard_size=64)
+    assert gather_facts(LocalStorage(str(tmp_path / "b")), record, 16).confident == [0, 1, 2, 3]
 
 
 def test_scores_outside_0_to_1(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ class ObjectStore:
         refuse: asked before each request with its method, path and headers (names in lower case); an answer it gives
             takes the place of the server's.
         lose: asked after each request, likewise; an answer it gives is what the client hears of a request carried out.
+        sent: told the bytes of the body of each answer of the server itself.
         requests: method and path with query of each request, in order.
     """
 
@@ -53,6 +54,7 @@ class ObjectStore:
         """Be a faultless server from now on, and forget the requests."""
         self.refuse: Callable[[str, str, dict[str, str]], Answer | None] = lambda *_: None
         self.lose: Callable[[str, str, dict[str, str]], Answer | None] = lambda *_: None
+        self.sent: Callable[[int], None] = lambda _: None
         self.requests: list[str] = []
 
     def _serve(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -67,6 +69,7 @@ class ObjectStore:
                 answer = self.lose(method, path, headers)
                 if answer is None:
                     start_response(*heard)
+                    self.sent(len(body) if method != "HEAD" else 0)
                     return [body]
             else:
                 environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))

@@ -5,7 +5,11 @@ from __future__ import annotations
 import io
 from typing import Any, Protocol
 
+from transforms.storage import StorageError
+
 TAIL = 64 * 1024  # bytes that opening fetches: the footer of any part, and the whole of most small ones
+FIRST_AHEAD, MOST_AHEAD = 256 << 10, 8 << 20  # bytes that are read on beyond what is asked for
+NEAR = 2 << 20  # bytes that are not worth a request of their own: some 30 ms of a fast connection
 
 
 class RangedObject(Protocol):
@@ -24,6 +28,7 @@ class OpenObject(io.RawIOBase):
     def __init__(self, storage: RangedObject, name: str) -> None:
         self._storage, self._name = storage, name
         self._tail, self._size, self._tag = storage.get_tail(name, TAIL)
+        self._check(len(self._tail), min(TAIL, self._size))
         self._position = 0
 
     def readable(self) -> bool:
@@ -43,12 +48,22 @@ class OpenObject(io.RawIOBase):
         start = min(self._position, self._size)
         stop = self._size if size is None or size < 0 else min(self._size, start + size)
         tail_start = self._size - len(self._tail)
-        if start >= tail_start:
+        if start >= min(stop, tail_start):
             data = self._tail[start - tail_start : stop - tail_start]
         else:
-            data = self._storage.get_range(self._name, start, stop, self._tag)
+            data = self._fetch(start, stop)
         self._position = start + len(data)
         return data
+
+    def _fetch(self, start: int, stop: int) -> bytes:
+        """Bytes `start` to `stop`, all of them."""
+        data = self._storage.get_range(self._name, start, stop, self._tag)
+        self._check(len(data), stop - start)
+        return data
+
+    def _check(self, came: int, wanted: int) -> None:
+        if came < wanted:  # not to be taken for the end of the object
+            raise StorageError(f"{self._name}: {came:,} of {wanted:,} bytes came")
 
     def readall(self) -> bytes:
         return self.read()
@@ -57,3 +72,26 @@ class OpenObject(io.RawIOBase):
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+
+class StreamedObject(OpenObject):
+    """Made for reading from front to back, with gaps: reads on, twice as far each time, while that is what is done.
+
+    Reads elsewhere fetch what is asked for and nothing else.
+    """
+
+    def __init__(self, storage: RangedObject, name: str) -> None:
+        super().__init__(storage, name)
+        self._piece, self._piece_start, self._ahead = b"", 0, 0
+
+    def _fetch(self, start: int, stop: int) -> bytes:
+        begin, end = self._piece_start, self._piece_start + len(self._piece)
+        if not begin <= start <= stop <= end:
+            goes_on = begin <= start <= end + NEAR
+            kept = self._piece[start - begin :] if goes_on else b""
+            self._ahead = min(max(FIRST_AHEAD, 2 * self._ahead), MOST_AHEAD) if goes_on else 0
+            first = start + len(kept)
+            last = min(self._size, max(stop, first + self._ahead))
+            self._piece, self._piece_start = kept + super()._fetch(first, last), start
+        at = start - self._piece_start
+        return self._piece[at : at + stop - start]

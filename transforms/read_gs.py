@@ -20,13 +20,25 @@ def read_gs(uri: str, max_bytes: int) -> bytes:
     Raises:
         ImageError: stage `read`; `not_found`, `permission_denied`, `too_large`, `timeout`, `bad_uri`, `io_error`.
     """
+    # One byte more than allowed tells a larger object without asking for its size first.
+    data = read_gs_range(uri, 0, max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ImageError("read", "too_large", f"more than {max_bytes:,} bytes; image.max_bytes is {max_bytes:,}")
+    return data
+
+
+def read_gs_range(uri: str, start: int, stop: int) -> bytes:
+    """Bytes `start` to `stop` of the object at `gs://BUCKET/NAME`; fewer or none when it ends before.
+
+    Raises:
+        ImageError: as `read_gs`.
+    """
     bucket, _, name = uri.partition("://")[2].partition("/")
     if not bucket or not name:
         raise ImageError("read", "bad_uri", "it must be gs://BUCKET/NAME")
     blob = client().bucket(bucket).blob(name)
     try:
-        # One byte more than allowed tells a larger object without asking for its size first.
-        data = blob.download_as_bytes(end=max_bytes, raw_download=True, timeout=TIMEOUT)
+        return blob.download_as_bytes(start=start, end=stop - 1, raw_download=True, timeout=TIMEOUT)
     except NotFound:
         raise ImageError("read", "not_found", "no such object or bucket") from None
     except RequestRangeNotSatisfiable:
@@ -39,6 +51,3 @@ def read_gs(uri: str, max_bytes: int) -> bytes:
         raise ImageError("read", "timeout", "the store does not answer") from None
     except (GoogleAPIError, RequestException) as error:
         raise ImageError("read", "io_error", getattr(error, "message", None) or str(error)) from None
-    if len(data) > max_bytes:
-        raise ImageError("read", "too_large", f"more than {max_bytes:,} bytes; image.max_bytes is {max_bytes:,}")
-    return data

@@ -35,13 +35,29 @@ def read_s3(uri: str, max_bytes: int) -> bytes:
         ImageError: stage `read`; `not_found`, `permission_denied`, `archived`, `too_large`, `timeout`,
             `incomplete_read`, `bad_uri`, `io_error`.
     """
+    return _answer(uri, max_bytes)
+
+
+def read_s3_range(uri: str, start: int, stop: int) -> bytes:
+    """Bytes `start` to `stop` of the object at `s3://BUCKET/KEY`; fewer or none when it ends before.
+
+    Raises:
+        ImageError: as `read_s3`.
+    """
+    return _answer(uri, stop - start, Range=f"bytes={start}-{stop - 1}")
+
+
+def _answer(uri: str, most: int, **options: str) -> bytes:
+    """What a request brings, `most` bytes at most; tried again when it breaks off."""
     bucket, _, key = uri.partition("://")[2].partition("/")
     if not bucket or not key:
         raise ImageError("read", "bad_uri", "it must be s3://BUCKET/KEY")
     for attempt in range(ATTEMPTS):
         try:
-            return _get(bucket, key, max_bytes)
+            return _get({"Bucket": bucket, "Key": key, **options}, most)
         except ClientError as error:
+            if "Range" in options and _code(error) == "InvalidRange":
+                return b""
             raise _refused(error) from None
         except NoCredentialsError:
             raise ImageError("read", "permission_denied", "no AWS credentials were found") from None
@@ -60,12 +76,14 @@ class _BrokenOffError(Exception):
     """The answer's body ended before it was complete."""
 
 
-def _get(bucket: str, key: str, max_bytes: int) -> bytes:
-    response = client().get_object(Bucket=bucket, Key=key)
+def _get(request: dict[str, str], most: int) -> bytes:
+    response = client().get_object(**request)
     size, body = int(response["ContentLength"]), response["Body"]
     try:
-        if size > max_bytes:
-            raise too_large(size, max_bytes)
+        if size > most:
+            if "Range" in request:
+                raise ImageError("read", "io_error", "the store does not give parts of objects")
+            raise too_large(size, most)
         return body.read()
     except ReadTimeoutError:
         raise
@@ -76,9 +94,13 @@ def _get(bucket: str, key: str, max_bytes: int) -> bytes:
 
 
 def _refused(error: ClientError) -> ImageError:
-    code = str(error.response.get("Error", {}).get("Code", ""))
+    code = _code(error)
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     found = _REASONS.get(code) or _REASONS.get(status)
     if found is not None:
         return ImageError("read", *found)
     return ImageError("read", "io_error", f"the store answered {status} {code}".rstrip())
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))

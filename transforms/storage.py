@@ -86,6 +86,15 @@ class ObjectStorage(Storage, Protocol):
     def delete_if(self, name: str, tag: str) -> None:
         """Remove `name` if its tag is still this one."""
 
+    def stream(self, name: str) -> BinaryIO:
+        """`name` for reading from front to back, with gaps. Raises FileNotFoundError."""
+
+    def walk(self, start: str, *, deep: bool = True) -> Iterator[str]:
+        """Names that begin with `start`, 1,000 a request, in the order of their UTF-8 bytes.
+
+        If not `deep`, those with a slash behind `start` are shortened to end with it, and come once.
+        """
+
     def upload(self, name: str, path: str) -> None:
         """Commit the file at `path`, of any size, as `name`, in place of what was there."""
 

@@ -29,14 +29,16 @@ with warnings.catch_warnings():
     from google.cloud import storage as gcs  # type: ignore[import-untyped]
     from requests import RequestException
 
-from transforms.ranged import OpenObject
+from transforms.ranged import OpenObject, StreamedObject
 from transforms.storage import StorageError
 
 TIMEOUT = (10.0, 60.0)  # seconds to connect, and to wait for an answer
+PAGE = 1000  # objects a request lists, the most there can be
 ATTEMPTS = 6  # of a conditional put: the client's own repetition would not tell that there was any
 PAUSE = 0.5  # seconds before the second attempt, doubled for each one after
 TRANSIENT = (ServerError, TooManyRequests, RequestException)
 ANYTHING = "application/octet-stream"
+FIELDS = "items(name),prefixes,nextPageToken"  # of a list
 _clients_lock = threading.Lock()
 
 
@@ -71,7 +73,7 @@ class GoogleStorage:
         self.root = f"gs://{self._bucket}/{self._prefix}".rstrip("/")
 
     def _key(self, name: str) -> str:
-        return f"{self._prefix}/{name}".lstrip("/")
+        return f"{self._prefix}/{name}" if self._prefix else name
 
     def _blob(self, name: str, tag: str | None = None) -> gcs.Blob:
         return client().bucket(self._bucket).blob(self._key(name), generation=None if tag is None else int(tag))
@@ -152,12 +154,15 @@ class GoogleStorage:
     def _download(self, name: str, tag: str, **span: int) -> bytes:
         with self._errors(name):
             try:
-                return self._blob(name, tag).download_as_bytes(timeout=TIMEOUT, **span)
+                return self._blob(name, tag).download_as_bytes(raw_download=True, timeout=TIMEOUT, **span)
             except RequestRangeNotSatisfiable:  # of an object of no bytes
                 return b""
 
     def open(self, name: str) -> BinaryIO:
         return cast(BinaryIO, OpenObject(self, name))
+
+    def stream(self, name: str) -> BinaryIO:
+        return cast(BinaryIO, StreamedObject(self, name))
 
     def get_tail(self, name: str, length: int) -> tuple[bytes, int, str]:
         size, tag = self._look(name)
@@ -187,11 +192,22 @@ class GoogleStorage:
         return True
 
     def list(self, folder: str) -> Iterator[str]:
-        start = self._key(f"{folder}/")
-        with self._errors(folder):
-            entries: Any = client().list_blobs(self._bucket, prefix=start, delimiter="/", timeout=TIMEOUT)
-            for blob in entries:
-                if blob.name != start:  # the marker that consoles make for an empty folder
-                    yield f"{folder}/{blob.name.removeprefix(start)}"
-            for prefix in sorted(entries.prefixes):
-                yield f"{folder}/{prefix.removeprefix(start).rstrip('/')}"
+        for name in self.walk(f"{folder}/", deep=False):
+            if name != f"{folder}/":  # the marker that consoles make for an empty folder
+                yield name.rstrip("/")
+
+    def walk(self, start: str, *, deep: bool = True) -> Iterator[str]:
+        prefix = self._key(start)
+        with self._errors(start):
+            found: Any = client().list_blobs(
+                self._bucket,
+                prefix=prefix,
+                delimiter=None if deep else "/",
+                fields=FIELDS,
+                page_size=PAGE,
+                timeout=TIMEOUT,
+            )
+            for blob in found:
+                yield start + blob.name[len(prefix) :]
+            for folder in sorted(found.prefixes):
+                yield start + folder[len(prefix) :]

@@ -17,7 +17,7 @@ import boto3  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
-from transforms.ranged import OpenObject
+from transforms.ranged import OpenObject, StreamedObject
 from transforms.storage import StorageError
 
 PAGE = 1000  # objects a request lists, the most there can be
@@ -65,7 +65,7 @@ class S3Storage:
         self.root = f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
     def _at(self, name: str) -> dict[str, str]:
-        return {"Bucket": self._bucket, "Key": f"{self._prefix}/{name}".lstrip("/")}
+        return {"Bucket": self._bucket, "Key": f"{self._prefix}/{name}" if self._prefix else name}
 
     @contextlib.contextmanager
     def _errors(self, name: str) -> Iterator[None]:
@@ -168,6 +168,9 @@ class S3Storage:
     def open(self, name: str) -> BinaryIO:
         return cast(BinaryIO, OpenObject(self, name))
 
+    def stream(self, name: str) -> BinaryIO:
+        return cast(BinaryIO, StreamedObject(self, name))
+
     def tag(self, name: str) -> str:
         with self._errors(name):
             return client().head_object(**self._at(name))["ETag"]
@@ -180,17 +183,24 @@ class S3Storage:
         return True
 
     def list(self, folder: str) -> Iterator[str]:
-        start = self._at(f"{folder}/")
-        with self._errors(folder):
+        for name in self.walk(f"{folder}/", deep=False):
+            if name != f"{folder}/":  # the marker that consoles make for an empty folder
+                yield name.rstrip("/")
+
+    def walk(self, start: str, *, deep: bool = True) -> Iterator[str]:
+        at = self._at(start)
+        options: dict[str, Any] = {} if deep else {"Delimiter": "/"}
+        with self._errors(start):
             pages = client().get_paginator("list_objects_v2").paginate(
-                Bucket=start["Bucket"], Prefix=start["Key"], Delimiter="/", PaginationConfig={"PageSize": PAGE}
+                Bucket=at["Bucket"], Prefix=at["Key"], PaginationConfig={"PageSize": PAGE}, **options
             )  # fmt: skip
             for page in pages:
                 keys = [entry["Key"] for entry in page.get("Contents", ())]
-                keys += [entry["Prefix"].rstrip("/") for entry in page.get("CommonPrefixes", ())]
+                keys += [entry["Prefix"] for entry in page.get("CommonPrefixes", ())]
                 for key in keys:
-                    if key != start["Key"]:  # the marker that consoles make for an empty folder
-                        yield f"{folder}/{key.removeprefix(start['Key'])}"
+                    yield start + key[len(at["Key"]) :]
+                if page.get("IsTruncated") and not page.get("NextContinuationToken"):
+                    raise StorageError(f"{self.root}/{start}: the store broke off its list")
 
     def _get(self, name: str, **options: str) -> tuple[bytes, dict[str, Any]]:
         """A body, read whole, and its response: the client repeats requests, and not bodies that break off."""

@@ -1,19 +1,20 @@
-"""Members of tar archives: found in one pass, each read with one seek afterwards."""
+"""Members of tar archives, local or on object stores: found in one pass, each read with one seek or request then."""
 
 from __future__ import annotations
 
 import functools
+import io
 import os
 import tarfile
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from transforms.errors import ImageError
-from transforms.read import TAR_MEMBER
+from transforms.read import TAR_MEMBER, uri_scheme, why_unreadable
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -54,9 +55,15 @@ class Member:
     is_folder: bool = False
 
     def source(self, archive: bytes) -> str:
-        """What `read_member` reads it by."""
-        place = f"{self.offset}+{self.size}+{self.header:08x}"
-        return f"{TAR_MEMBER}://{place}{quote_from_bytes(archive)}#{quote_from_bytes(os.fsencode(self.name))}"
+        """What `read_member` reads it by.
+
+        Args:
+            archive: an absolute local path, or the URI of an object. Behind the slash that ends the place, a path lacks
+                its own; only a URI has two in a row.
+        """
+        place = f"{self.offset}+{self.size}+{self.header:08x}/"
+        path = quote_from_bytes(archive.removeprefix(b"/"))
+        return f"{TAR_MEMBER}://{place}{path}#{quote_from_bytes(os.fsencode(self.name))}"
 
 
 class _Header(tarfile.TarInfo):
@@ -71,48 +78,62 @@ class _Header(tarfile.TarInfo):
         return found
 
 
-def members(archive: bytes) -> Iterator[Member]:
+def members(file: BinaryIO) -> Iterator[Member]:
     """All members in order, in one pass over the headers.
 
     Args:
-        archive: path of an uncompressed tar file (ustar, GNU, pax).
+        file: an uncompressed tar archive (ustar, GNU, pax), to seek in.
 
     Raises:
         OSError: it cannot be read.
         DamagedTarError: it is no tar, ends too early, or has a damaged header; after the members before that.
     """
-    with open(archive, "rb") as file:
-        end = os.fstat(file.fileno()).st_size
-        try:
-            tar: Any = tarfile.open(fileobj=file, mode="r:", tarinfo=_Header)  # noqa: SIM115  # closes nothing
-        except tarfile.TarError as error:
-            raise DamagedTarError(0, f"it is not an uncompressed tar archive ({error})") from None
-        position = 0
-        try:
-            while True:
-                header = os.pread(file.fileno(), BLOCK, position)
-                if (plain := None if tar.pax_headers else _plain(header)) is not None:
-                    member = Member(plain[0], position + BLOCK, plain[1], zlib.crc32(header))
-                    following = member.offset + -(-member.size // BLOCK) * BLOCK
-                else:
-                    if position:
-                        tar.offset, tar.firstmember = position, None
-                    if (found := tar.next()) is None:
-                        break
-                    is_file = found.isreg() and not found.issparse()
-                    size = found.size if found.isreg() else 0
-                    member = Member(found.name, found.offset_data, size, _crc(found), is_file, found.isdir())
-                    tar.members = []  # else it keeps all of them
-                    following = tar.offset
-                if member.offset + member.size > end:
-                    raise DamagedTarError(position, f"the archive ends within {member.name!r}")
-                yield member
-                position = following
-        except tarfile.TarError as error:
-            raise DamagedTarError(position, f"the archive is damaged here ({error})") from None
-        # tarfile takes a damaged header for the end
-        if header.strip(b"\0"):
-            raise DamagedTarError(position, "the archive is damaged here; what follows is not read")
+    end = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    read_at = reading_at(file)
+    try:
+        tar: Any = tarfile.open(fileobj=file, mode="r:", tarinfo=_Header)  # noqa: SIM115  # closes nothing
+    except tarfile.TarError as error:
+        raise DamagedTarError(0, f"it is not an uncompressed tar archive ({error})") from None
+    position = 0
+    try:
+        while True:
+            header = read_at(BLOCK, position)
+            if (plain := None if tar.pax_headers else _plain(header)) is not None:
+                member = Member(plain[0], position + BLOCK, plain[1], zlib.crc32(header))
+                following = member.offset + -(-member.size // BLOCK) * BLOCK
+            else:
+                if position:
+                    tar.offset, tar.firstmember = position, None
+                if (found := tar.next()) is None:
+                    break
+                is_file = found.isreg() and not found.issparse()
+                size = found.size if found.isreg() else 0
+                member = Member(found.name, found.offset_data, size, _crc(found), is_file, found.isdir())
+                tar.members = []  # else it keeps all of them
+                following = tar.offset
+            if member.offset + member.size > end:
+                raise DamagedTarError(position, f"the archive ends within {member.name!r}")
+            yield member
+            position = following
+    except tarfile.TarError as error:
+        raise DamagedTarError(position, f"the archive is damaged here ({error})") from None
+    # tarfile takes a damaged header for the end
+    if header.strip(b"\0"):
+        raise DamagedTarError(position, "the archive is damaged here; what follows is not read")
+
+
+def reading_at(file: BinaryIO) -> Callable[[int, int], bytes]:
+    """What reads so many bytes from an offset: `os.pread` of a local file, which is faster than a seek."""
+    try:
+        return functools.partial(os.pread, file.fileno())
+    except io.UnsupportedOperation:
+        return functools.partial(_seek_and_read, file)
+
+
+def _seek_and_read(file: BinaryIO, size: int, offset: int) -> bytes:
+    file.seek(offset)
+    return file.read(size)
 
 
 def _plain(header: bytes) -> tuple[str, int] | None:
@@ -155,10 +176,11 @@ def read_member(source: str, max_bytes: int) -> bytes:
         OSError: the archive cannot be read.
     """
     path, _, name = source.removeprefix(f"{TAR_MEMBER}://").rpartition("#")
-    place, slash, rest = path.partition("/")
+    place, _, rest = path.partition("/")
     offset, size, header = place.split("+")
     member = Member(os.fsdecode(unquote_to_bytes(name)), int(offset), int(size), int(header, 16))
-    return _read(unquote_to_bytes(slash + rest), member, max_bytes)
+    archive = unquote_to_bytes(rest)
+    return _read(archive if b"://" in archive else b"/" + archive, member, max_bytes)
 
 
 def read_by_name(path: str, max_bytes: int) -> bytes:
@@ -181,18 +203,38 @@ def read_by_name(path: str, max_bytes: int) -> bytes:
 def _read(archive: bytes, member: Member, max_bytes: int) -> bytes:
     if member.size > max_bytes:
         raise ImageError("read", "too_large", f"{member.size:,} bytes; image.max_bytes is {max_bytes:,}")
-    with open(archive, "rb", buffering=0) as file:
-        file.seek(member.offset - BLOCK)
-        data = b""
-        while len(data) < BLOCK + member.size:  # a raw read may be short
-            more = file.read(BLOCK + member.size - len(data))
-            if not more:
-                break
-            data += more
+    read = _read_local if archive.startswith(b"/") else _read_stored
+    data = read(archive, member.offset - BLOCK, BLOCK + member.size)
     if len(data) < BLOCK + member.size or zlib.crc32(data[:BLOCK]) != member.header:
         name = os.fsencode(member.name).decode("utf-8", "replace")
         raise ImageError("read", "changed", f"the archive has changed: {name!r} is not where it was")
     return data[BLOCK:]
+
+
+def _read_local(archive: bytes, start: int, size: int) -> bytes:
+    with open(archive, "rb", buffering=0) as file:
+        file.seek(start)
+        data = b""
+        while len(data) < size:  # a raw read may be short
+            more = file.read(size - len(data))
+            if not more:
+                break
+            data += more
+    return data
+
+
+def _read_stored(archive: bytes, start: int, size: int) -> bytes:
+    uri = archive.decode()
+    scheme = uri_scheme(uri)
+    if (why := why_unreadable(scheme)) is not None:
+        raise ImageError("read", "unsupported_scheme", why)
+    if scheme == "s3":
+        from transforms.read_s3 import read_s3_range
+
+        return read_s3_range(uri, start, start + size)
+    from transforms.read_gs import read_gs_range
+
+    return read_gs_range(uri, start, start + size)
 
 
 _lock = threading.Lock()
@@ -210,6 +252,7 @@ def _find(archive: str, name: str) -> Member:
 @functools.lru_cache(maxsize=2)
 def _index(archive: str, *version: int) -> dict[str, Member]:  # noqa: ARG001
     try:
-        return {member.name: member for member in members(os.fsencode(archive)) if member.is_file}
+        with open(archive, "rb") as file:
+            return {member.name: member for member in members(file) if member.is_file}
     except DamagedTarError as error:
         raise ImageError("read", "damaged_tar", f"byte {error.offset}: {error}") from None

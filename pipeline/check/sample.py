@@ -233,7 +233,7 @@ def _row_groups(path: bytes, order: random.Random) -> tuple[tuple[int, ...] | No
     import pyarrow.parquet as pq
 
     try:
-        with open_file(path) as file:
+        with open_file(path, streamed=False) as file:
             metadata = pq.read_metadata(file)
     except (pa.ArrowException, OSError):
         return None, Part()  # reading it will say what is wrong

@@ -1,4 +1,7 @@
-"""What `input.path` takes: each kind of input becomes record batches with a `uri` column, in order and streaming."""
+"""What `input.path` takes: each kind of input becomes record batches with a `uri` column, in order and streaming.
+
+Inputs lie on local disks or on object stores; `stores` and `folders` know which, and nothing else needs to.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,12 @@ from pipeline.inputs.folders import match_glob, walk_folder
 from pipeline.inputs.json_lines import read_json_lines
 from pipeline.inputs.manifest import Manifest, Reading, make_batch
 from pipeline.inputs.parquet import is_parquet_folder, parquet_files, read_parquet
+from pipeline.inputs.stores import location_of, what_is_at
 from pipeline.inputs.suffixes import IMAGE_SUFFIXES, kind_of
 from pipeline.inputs.tar import read_tar
 from pipeline.inputs.text import read_lines
 from pipeline.inputs.uris import SCHEME, path_of_file_uri, uri_array
+from transforms.read import uri_scheme, why_unreadable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,7 +44,7 @@ __all__ = [
 TAKES = (
     "a folder of images, a glob such as 'photos/**/*.jpg', one image file, a text file with one URI a line, "
     "a CSV, TSV, JSON lines (.jsonl) or Parquet file with a column of URIs, a folder of Parquet files, "
-    "a WebDataset tar, a glob of these such as 'shards/*.tar', or a list of these, all on local disks"
+    "a WebDataset tar, a glob of these such as 'shards/*.tar', or a list of these; on local disks, s3:// or gs://"
 )
 BATCH_ROWS = 8192
 KINDS = frozenset({"image", "text", "csv", "tsv", "jsonl", "parquet", "tar"})  # besides folders
@@ -47,13 +52,14 @@ KINDS = frozenset({"image", "text", "csv", "tsv", "jsonl", "parquet", "tar"})  #
 
 @dataclass(frozen=True)
 class Input:
-    """One entry of `input.path`, found on disk but not yet read.
+    """One entry of `input.path`, found but not yet read.
 
     Attributes:
         key: where it stands in the config, such as `input.path` or `input.path[2]`.
         path: as the user wrote it.
         kind: `folder`, `image`, `text`, `csv`, `tsv`, `jsonl`, `parquet`, `tar`; of a glob, that of its files.
-        location: absolute local path, or pattern of a glob; bytes, because file names need not be UTF-8.
+        location: absolute local path, or URI on an object store; of a glob the pattern. Bytes, because file names need
+            not be UTF-8.
         is_glob: `location` is a pattern.
     """
 
@@ -78,7 +84,7 @@ def find_inputs(paths: str | Sequence[str], key: str = "input.path") -> list[Inp
     """What each path is, without reading it.
 
     Raises:
-        UsageError: a path is empty, does not exist, or is of a kind that is not supported.
+        UsageError: a path is empty, does not exist, or is of a kind that is not supported; a store cannot be read.
     """
     if isinstance(paths, str):
         return [_find_input(paths, key)]
@@ -166,12 +172,11 @@ def _chunks(paths: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 
 def _find_input(path: str, key: str) -> Input:
-    local = _local_path(path, key)
-    location = os.path.abspath(os.fsencode(local))
-    if os.path.isdir(location):
+    location, found = _looked_up(path, key)
+    if found == "folder":
         return Input(key, path, "folder", location)
-    is_glob = not os.path.lexists(location)
-    if is_glob and not glob.has_magic(local):
+    is_glob = found == "glob"
+    if found is None:
         raise UsageError(f"{key}: {path!r} does not exist; {key} takes {TAKES}")
     kind, _ = kind_of(location)
     if is_glob and kind == "text" and not _names_lists(location):
@@ -179,6 +184,29 @@ def _find_input(path: str, key: str) -> Input:
     if kind not in KINDS:
         raise UsageError(f"{key}: {path!r}: {kind} files are not supported; {key} takes {TAKES}")
     return Input(key, path, kind, location, is_glob)
+
+
+def _looked_up(path: str, key: str) -> tuple[bytes, str | None]:
+    """The location that a path names, and what is there: `folder`, `file`, perhaps matches of a `glob`, or None."""
+    if (location := location_of(path)) is None:
+        local = _local_path(path, key)
+        location = os.path.abspath(os.fsencode(local))
+        if os.path.isdir(location):
+            return location, "folder"
+        return location, "file" if os.path.lexists(location) else _glob_or_none(local)
+    if (why := why_unreadable(uri_scheme(path))) is not None:
+        raise UsageError(f"{key}: {path!r}: {why}")
+    bucket = location.split(b"/")[2]
+    if not bucket or glob.has_magic(bucket):
+        raise UsageError(f"{key}: {path!r} must name a bucket, without wildcards: {uri_scheme(path)}://BUCKET/...")
+    try:
+        return location, what_is_at(location, only_folder=path.endswith("/")) or _glob_or_none(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{key}: {path!r} cannot be read: {error}") from error
+
+
+def _glob_or_none(path: str) -> str | None:
+    return "glob" if glob.has_magic(path) else None
 
 
 def _names_lists(pattern: bytes) -> bool:
@@ -195,7 +223,7 @@ def _local_path(path: str, key: str) -> str:
     if local is None:
         scheme = path.partition("://")[0]
         raise UsageError(
-            f"{key}: {path!r}: {scheme}:// is not supported here; {key} takes {TAKES} "
-            "(single URIs of other schemes can stand in a text file or a table)"
+            f"{key}: {path!r}: {scheme}:// is not supported here: list its images in a text file, one URI a line, "
+            f"and name that file; {key} takes {TAKES}"
         )
     return os.fsdecode(local)

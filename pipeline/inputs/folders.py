@@ -1,4 +1,4 @@
-"""Folders and globs: local image files in the order of their path components, compared as bytes."""
+"""Folders and globs: local files in the order of their path components, objects in the order of their store."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
+from operator import eq
 
 from pipeline.errors import UsageError
+from pipeline.inputs.stores import is_store, walk_objects
 from pipeline.inputs.suffixes import IMAGE_SUFFIXES, suffix_of
 
 # Entries of a listing are names; what is no file carries a mark behind a NUL byte, which no name holds and which sorts
@@ -20,13 +23,13 @@ _PACK_ENTRIES = 131_072
 
 
 def walk_folder(folder: bytes, left_out: Counter[str], skip: bytes | None = None) -> Iterator[bytes]:
-    """Image files below a folder, by suffix, sorted by path components.
+    """Image files below a folder, by suffix, sorted by path components; on a store in its order.
 
     Links to files are followed. Links to folders are followed too, but each real folder (device and inode) is entered
     once, under the first name the order meets, so links never loop.
 
     Args:
-        folder: absolute path.
+        folder: absolute path, or the location of a store's.
         left_out: counts `hidden` (files and whole folders), `unknown_suffix`, `not_a_file` (sockets, pipes, devices)
             and `folder_seen_before`.
         skip: a folder below it that is not entered.
@@ -34,6 +37,9 @@ def walk_folder(folder: bytes, left_out: Counter[str], skip: bytes | None = None
     Raises:
         UsageError: a folder cannot be listed.
     """
+    if is_store(folder):
+        yield from _objects_below(folder + b"/", left_out)
+        return
     entered = {_identity(folder)}
     skipped = None if skip is None else _identity(skip)
     levels = [(folder.rstrip(b"/") + b"/", _listing(folder))]
@@ -44,10 +50,8 @@ def walk_folder(folder: bytes, left_out: Counter[str], skip: bytes | None = None
             if name.startswith(b"."):
                 left_out["hidden"] += 1
             elif not mark:
-                if suffix_of(name) in IMAGE_SUFFIXES:
+                if _is_image(name, left_out):
                     yield prefix + name
-                else:
-                    left_out["unknown_suffix"] += 1
             elif mark == _SPECIAL:
                 left_out["not_a_file"] += 1
             elif (identity := _identity(prefix + name)) in entered:
@@ -60,19 +64,42 @@ def walk_folder(folder: bytes, left_out: Counter[str], skip: bytes | None = None
             levels.pop()
 
 
+def _is_image(name: bytes, left_out: Counter[str]) -> bool:
+    if suffix_of(name) in IMAGE_SUFFIXES:
+        return True
+    left_out["unknown_suffix"] += 1
+    return False
+
+
+def _objects_below(start: bytes, left_out: Counter[str]) -> Iterator[bytes]:
+    hidden = b""  # the last folder that was
+    for path in _listed(start):
+        if hidden and path.startswith(hidden):
+            continue
+        if (dot := path.find(b"/.", len(start) - 1)) >= 0:
+            left_out["hidden"] += 1
+            slash = path.find(b"/", dot + 1)
+            hidden = path[: slash + 1]
+        elif not path.endswith(b"/") and _is_image(path, left_out):
+            yield path
+
+
 def match_glob(pattern: bytes, left_out: Counter[str]) -> Iterator[bytes]:
-    """Files a shell pattern matches (`*`, `?`, `[...]`, `**` for any depth), sorted by path components, none twice.
+    """Files a shell pattern matches (`*`, `?`, `[...]`, `**` for any depth), sorted as `walk_folder` does, none twice.
 
     Every file counts, whatever its suffix. As in the shell, a name with a leading dot matches only a component that
     has one too, and `**` does not follow links to folders (so it cannot loop).
 
     Args:
-        pattern: absolute.
+        pattern: absolute, or the location of a store with wildcards behind the bucket.
         left_out: counts `folder` (those not searched further) and `not_a_file` among the matches.
 
     Raises:
         UsageError: a folder cannot be listed.
     """
+    if is_store(pattern):
+        yield from _matching_objects(pattern)
+        return
     components = pattern.strip(b"/").split(b"/")
     fixed = next(index for index, component in enumerate(components) if glob.has_magic(component))
     base = b"/" + b"/".join(components[:fixed])
@@ -96,6 +123,35 @@ def match_glob(pattern: bytes, left_out: Counter[str]) -> Iterator[bytes]:
                 break
         else:
             levels.pop()
+
+
+def _matching_objects(pattern: bytes) -> Iterator[bytes]:
+    """One listing, of what begins as the pattern does before its first wildcard."""
+    scheme, _, bucket, *components = pattern.split(b"/")
+    root = b"/".join([scheme, b"", bucket, b""])
+    fixed = next(index for index, component in enumerate(components) if glob.has_magic(component))
+    base = root + b"".join(component + b"/" for component in components[:fixed])
+    matcher = _Matcher.compile(components[fixed:])
+    head = re.split(rb"[*?[]", components[fixed], maxsplit=1)[0]
+    folders: list[bytes] = []  # those that the last object was in
+    states = [matcher.start()]  # in the base, and in each of these
+    for path in _listed(base + head):
+        *inner, name = path[len(base) :].split(b"/")
+        if inner != folders:
+            same = len(list(takewhile(bool, map(eq, inner, folders))))
+            del states[same + 1 :]
+            for folder in inner[same:]:
+                states.append(matcher.step(states[-1], os.fsdecode(folder), is_linked=False)[0])
+            folders = inner
+        if name and matcher.step(states[-1], os.fsdecode(name), is_linked=False)[1]:
+            yield path
+
+
+def _listed(start: bytes) -> Iterator[bytes]:
+    try:
+        yield from walk_objects(start)
+    except OSError as error:
+        raise UsageError(f"input.path: {os.fsdecode(start)!r} cannot be listed: {error}") from error
 
 
 @dataclass(frozen=True)

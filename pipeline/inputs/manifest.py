@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from pipeline.errors import UsageError
+from pipeline.inputs.stores import is_store, open_file
 from pipeline.inputs.uris import uri_of_path
 from transforms.plan_reader import ERROR, SOURCE
 
@@ -45,7 +46,7 @@ class Manifest:
 
     Attributes:
         name: what messages call it, with the key of the config.
-        path: absolute and local.
+        path: absolute and local, or the location of an object.
         compression: `gzip`, `zstd` or None.
     """
 
@@ -64,15 +65,20 @@ class Manifest:
         import pyarrow as pa
 
         try:
-            with open(self.path, "rb") as file:
-                is_regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-                folder = os.path.dirname(self.path) if is_regular else os.getcwdb()
+            with open_file(self.path) as file:
+                is_regular = is_store(self.path) or stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+                folder = self.folder if is_regular else os.getcwdb().rstrip(b"/")
                 stream = pa.CompressedInputStream(file, self.compression) if self.compression else file
                 if self.reading.excerpt is not None and is_regular and not self.compression:
                     stream = self.reading.excerpt(file)
-                yield cast(BinaryIO, stream), folder.rstrip(b"/")
+                yield cast(BinaryIO, stream), folder
         except OSError as error:
             raise UsageError(f"{self.name} cannot be read: {error.strerror or error}") from error
+
+    @property
+    def folder(self) -> bytes:
+        """What it stands in, without a slash at its end."""
+        return self.path.rpartition(b"/")[0]
 
     def bad(self, number: int, reason: str, place: str = "line") -> tuple[str, str]:
         """The URI and the error of the row that stands for a bad line.

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from pipeline.errors import UsageError
 from pipeline.inputs.folders import match_glob
 from pipeline.inputs.manifest import Manifest, make_batch
+from pipeline.inputs.stores import entries, is_store, open_file
 from pipeline.inputs.suffixes import IMAGE_SUFFIXES, suffix_of
 from pipeline.inputs.uris import resolve_uris, uri_of_line
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".parquet", ".pq")
 BATCH_ROWS = 65_536
 BUFFER_BYTES = 1 << 20
+STORE_BUFFER_BYTES = 4 << 20  # a request each
 
 
 def is_parquet_folder(folder: bytes) -> bool:
@@ -32,8 +34,8 @@ def is_parquet_folder(folder: bytes) -> bool:
     has_files = False
     keyed: list[bytes] = []
     try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
+        with contextlib.closing(entries(folder) if is_store(folder) else os.scandir(folder)) as found:
+            for entry in found:
                 if entry.name.startswith((b".", b"_")):
                     continue
                 suffix = suffix_of(entry.name)
@@ -68,13 +70,13 @@ def read_parquet(manifest: Manifest, folder: bytes | None = None) -> Iterator[pa
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    base = os.path.dirname(manifest.path) if folder is None else folder
+    base = manifest.folder if folder is None else folder.rstrip(b"/")
     keys = {} if folder is None else _keys(manifest.path[len(folder) :])
     # buffered: a column of a row group may be larger than memory
     with (
         _readable(manifest),
-        open(manifest.path, "rb") as stream,
-        pq.ParquetFile(stream, buffer_size=BUFFER_BYTES) as file,
+        open_file(manifest.path, streamed=False) as stream,
+        pq.ParquetFile(stream, buffer_size=STORE_BUFFER_BYTES if is_store(manifest.path) else BUFFER_BYTES) as file,
     ):
         schema = file.schema_arrow
         manifest.column_indices(schema.names)
@@ -88,12 +90,12 @@ def read_parquet(manifest: Manifest, folder: bytes | None = None) -> Iterator[pa
             batch.validate(full=True)  # a damaged page without a checksum
             columns: dict[str, Any] = {name: batch.column(name) for name in names[1:]}
             columns |= {name: pa.array([keys[name]] * batch.num_rows, pa.string()) for name in texts}
-            uris, errors = _uris(manifest, batch.column(names[0]), first, base.rstrip(b"/"))
+            uris, errors = _uris(manifest, batch.column(names[0]), first, base)
             first += batch.num_rows
             yield make_batch(uris, columns, errors, texts=texts)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _readable(manifest: Manifest) -> Iterator[None]:
     import pyarrow as pa
 

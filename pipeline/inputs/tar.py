@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
 from pipeline.inputs.manifest import Manifest, make_batch
+from pipeline.inputs.stores import open_file
 from pipeline.inputs.suffixes import IMAGE_SUFFIXES, suffix_of
 from pipeline.inputs.uris import uri_of_path
-from transforms.tar_members import DamagedTarError, Member, members
+from transforms.tar_members import DamagedTarError, Member, members, reading_at
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,8 +63,9 @@ def read_tar(manifest: Manifest, left_out: Counter[str]) -> Iterator[pa.RecordBa
     key = None
     fields: dict[str, str] = {}
     try:
-        with open(manifest.path, "rb") as file:
-            for member in members(manifest.path):
+        with open_file(manifest.path) as file:
+            read_at = reading_at(file)
+            for member in members(file):
                 name = member.name.rpartition("/")[2]
                 stem, _, extension = name.partition(".")
                 if (found := member.name[: len(member.name) - len(name)] + stem) != key:
@@ -75,7 +77,7 @@ def read_tar(manifest: Manifest, left_out: Counter[str]) -> Iterator[pa.RecordBa
                     left_out.update([reason] if reason != "folder" else [])
                 elif extension in FIELDS:
                     if extension in wanted:
-                        error = _read_field(file.fileno(), member, fields, extension)
+                        error = _read_field(read_at, member, fields, extension)
                         if error:
                             rows.add(*_bad(manifest, member.offset, error), {})
                 else:
@@ -107,12 +109,12 @@ def _left_out(member: Member, name: str, extension: str) -> str:
     return "unknown_suffix"
 
 
-def _read_field(descriptor: int, member: Member, fields: dict[str, str], name: str) -> str:
+def _read_field(read_at: Callable[[int, int], bytes], member: Member, fields: dict[str, str], name: str) -> str:
     """Take up a field of a sample; returns what is wrong with it, if anything is."""
     if member.size > MAX_FIELD_BYTES:
         return f"{member.name!r} is larger than {MAX_FIELD_BYTES >> 20} MiB"
     try:
-        fields[name] = os.pread(descriptor, member.size, member.offset).decode("utf-8").strip()
+        fields[name] = read_at(member.size, member.offset).decode("utf-8").strip()
     except UnicodeDecodeError:
         return f"{member.name!r} is not UTF-8"
     return ""

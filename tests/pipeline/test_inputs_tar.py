@@ -141,7 +141,8 @@ def test_what_tarfile_finds_is_found(tmp_path: Path, seed: int) -> None:
             tar.addfile(member, io.BytesIO(chance.randbytes(member.size)))
     with tarfile.open(tmp_path / "s.tar") as tar:
         wanted = [(found.name, found.offset_data, found.size) for found in tar]
-    assert [(found.name, found.offset, found.size) for found in members(bytes(tmp_path / "s.tar"))] == wanted
+    with open(tmp_path / "s.tar", "rb") as file:
+        assert [(found.name, found.offset, found.size) for found in members(file)] == wanted
 
 
 def test_a_damaged_archive(tmp_path: Path) -> None:
@@ -232,5 +233,5 @@ def test_reading_by_name(tmp_path: Path) -> None:
     assert read_bytes(f"{path}#n.jpg", 9) == b"new"
     path.write_bytes(b"no tar")
     assert reason(f"{path}#a.jpg")[0] == "damaged_tar"
-    with pytest.raises(DamagedTarError, match="it is not an uncompressed tar archive"):
-        list(members(bytes(path)))
+    with open(path, "rb") as file, pytest.raises(DamagedTarError, match="it is not an uncompressed tar archive"):
+        list(members(file))

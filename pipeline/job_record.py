@@ -49,8 +49,12 @@ class JobRecord:
 
 def new_job(runner: str, at: str, prefix: str = "hublabel") -> JobRecord:
     """The record of a job that is about to be submitted."""
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return JobRecord(runner, at, f"{prefix}-{uuid.uuid4().hex[:12]}", submitted=now)
+    return JobRecord(runner, at, f"{prefix}-{uuid.uuid4().hex[:12]}", submitted=utc_now())
+
+
+def utc_now() -> str:
+    """The time now, ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def save_job(storage: Storage, job: JobRecord, **changes: str) -> JobRecord:

@@ -14,24 +14,20 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, BinaryIO
 
 from pipeline.child import MARKS_PATIENCE, child_main, finish, root_cause
 from pipeline.config import RunConfig, config_from_resolved
-from pipeline.coverage import any_labelled
-from pipeline.errors import HublabelError
+from pipeline.errors import HublabelError, UsageError
 from pipeline.job_record import ENDED, JobRecord, load_job, new_job, save_job
-from pipeline.loading import columns_and_labels
-from pipeline.model_staging import worker_model
 from pipeline.progress import LABELLING
 from pipeline.record import RunRecord, load_record
 from pipeline.runner_table import workers_are_here
+from pipeline.submission import pipeline_for
 from transforms.attempts import remove_marks, withdraw_marks
 from transforms.masked_output import mask_output
-from transforms.plan_reader import carried_columns
 from transforms.records import Shard
 from transforms.storage import Storage, open_storage
 
@@ -103,20 +99,14 @@ def run(output: str, shards: list[Shard], tell: Tell, orders: Orders) -> None:
 def _submit(
     storage: Storage, record: RunRecord, config: RunConfig, shards: list[Shard], tell: Tell
 ) -> tuple[JobRecord, Any]:
-    tell("phase", name="loading the model")
-    columns, labels = columns_and_labels(config, record.model, record.model_fingerprint)
-    source = worker_model(config, record, partial(_say, tell))
-    import apache_beam as beam
+    from pipeline.runners import place, submitted
 
-    from pipeline.graph import label
-    from pipeline.runners import place, runner_and_options, submitted
-
-    columns = replace(columns, carried=carried_columns(storage, config.input.columns))
     name, options = config.runner.name, config.runner.options
+    if "template_location" in options:
+        raise UsageError("runner.options.template_location: a run submits its job; to have it written use --dry-run")
+    tell("phase", name="loading the model")
     known = new_job(name, place(name, options), str(options.get("job_name", "hublabel")))
-    runner, parsed = runner_and_options(name, options, known.name)
-    pipeline = beam.Pipeline(runner=runner, options=parsed)
-    label(pipeline, config, record, shards, columns, labels, any_labelled(storage, record.plan), source)
+    pipeline = pipeline_for(storage, record, config, shards, known.name, partial(_say, tell))
     tell("phase", name="submitting the job")
     save_job(storage, known)
     job = submitted(name, pipeline.run())

@@ -52,13 +52,20 @@ def job_service(folder: Path) -> Iterator[JobService]:
 
 
 @contextmanager
-def worker_pool(folder: Path, environment: Mapping[str, str] = os.environ) -> Iterator[str]:
-    """Our pool of worker processes, which work in `folder`; yields its address."""
+def worker_pool(
+    folder: Path, environment: Mapping[str, str] = os.environ, python: str = sys.executable
+) -> Iterator[str]:
+    """Our pool of worker processes, which work in `folder`; yields its address.
+
+    Args:
+        environment: of the processes; `PYTHONPATH` gets this source, unless it is empty.
+        python: what runs them.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    path = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), str(ROOT)]))
-    command = [sys.executable, "-m", "transforms.worker_pool", "--port", str(port)]
+    path = "" if environment.get("PYTHONPATH") == "" else environment.get("PYTHONPATH", "") + os.pathsep + str(ROOT)
+    command = [python, "-m", "transforms.worker_pool", "--port", str(port)]
     with _process(command, folder / "pool.log", {**environment, "PYTHONPATH": path}, folder) as process:
         _wait_for(process, lambda: "listening on" in (folder / "pool.log").read_text())
         yield f"localhost:{port}"

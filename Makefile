@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODEL := models/efficientnet-lite0
 
-.PHONY: install quickstart-model run flink test test-flink lint bench lock clean
+.PHONY: install quickstart-model run flink test test-flink check-image lint bench lock clean
 
 # The lock names every package, so pip need not resolve (and an older pip can't, where a package asks for another's extra).
 install: .venv/installed
@@ -43,10 +43,21 @@ test-flink: install quickstart-model
 bench: install quickstart-model
 	$(BIN)/python -m benchmarks
 
-# The exact versions of `make install`, for every Python and system we support; needs uv.
+# The worker image, proven without a container engine: its install steps, and a run with workers of what they give.
+check-image: install quickstart-model
+	@deploy/check
+
+# The exact versions of `make install`, for every Python and system we support, and those of them that the worker images
+# get; needs uv.
+COMPILE := uv pip compile setup.py --generate-hashes --no-header --quiet
+WORKERS := --python-version 3.11 --python-platform x86_64-unknown-linux-gnu -c requirements.lock \
+	--extra aws --extra gcp --extra kaggle
+
 lock:
-	uv pip compile setup.py --universal --python-version 3.10 --generate-hashes --no-header --quiet \
-		--extra quickstart --extra aws --extra gcp --extra kaggle --extra openvino --extra test --extra lint -o requirements.lock
+	$(COMPILE) --universal --python-version 3.10 -o requirements.lock \
+		--extra quickstart --extra aws --extra gcp --extra kaggle --extra openvino --extra test --extra lint
+	$(COMPILE) $(WORKERS) --extra openvino -o deploy/requirements-cpu.lock
+	$(COMPILE) $(WORKERS) --extra gpu -o deploy/requirements-gpu.lock
 
 clean:
 	rm -rf .venv models out build *.egg-info

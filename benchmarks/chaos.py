@@ -115,6 +115,7 @@ class Night:
         self._identities: dict[str, tuple[int, int, int]] = {}
         self._killed_children: set[int] = set()
         self._kills = 0
+        self._said = 0  # bytes on the console before this start
         self._shards = -(-len(uris) // SHARD_SIZE)
         write_config(self._config, uris, model, self.output, BATCH_SIZE, SHARD_SIZE)
 
@@ -140,6 +141,7 @@ class Night:
         self.verdict.starts += 1
         command = [sys.executable, "-m", "pipeline.cli", "run", str(self._config)]
         with open(self._console, "ab") as console:
+            self._said = console.tell()
             return psutil.Popen(
                 command, stdout=console, stderr=console, env=self._environment, cwd=ROOT, start_new_session=True
             )
@@ -171,7 +173,10 @@ class Night:
         """Wait for the kill's moment, or the parent's end; the child that works by then."""
         noted = self.witness.size()
         begun: dict[str, Callable[[], bool]] = {
-            "starting": lambda: kill.kind != "child" or self._child(parent) is not None,
+            # From the first line on: a signal that Python itself gets while it starts is none of ours.
+            "starting": lambda: (
+                self._console.stat().st_size > self._said and (kill.kind != "child" or self._child(parent) is not None)
+            ),
             "labelling": lambda: self.witness.size() > noted,
             "finishing": lambda: len(checks.part_identities(self.output)) == self._shards,
         }

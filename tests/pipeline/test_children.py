@@ -40,18 +40,21 @@ def test_the_next_child_waits_for_its_job_and_is_ended_without_one(
         while not log.exists() or log.read_text().splitlines() != lines:
             time.sleep(0.01)
 
+    def processes() -> list[psutil.Process]:
+        return [process for process in psutil.Process().children() if "obedient" in process.cmdline()]
+
     with output_lock(storage.root, print) as lock, stop_signals(lock.check) as signals:
         children = Children(storage, lock, signals)
         children.start()
         wait_for(["started"])
-        (early,) = psutil.Process().children()
+        (early,) = processes()
         with children.child([Shard(0, 3, 8)]):
-            assert psutil.Process().children() == [early], "the child that was started ahead takes the job"
+            assert processes() == [early], "the child that was started ahead takes the job"
             wait_for(["started", "job [[0, 3, 8, 0, null]]"])
         assert not early.is_running()
         children.start()
         wait_for(["started", "job [[0, 3, 8, 0, null]]", "started"])
-        (idle,) = psutil.Process().children()
+        (idle,) = processes()
         children.close()
         assert not idle.is_running()
         children.close()  # nothing is left to end

@@ -73,6 +73,8 @@ VALUES = [
         "a SavedModel directory, a .tar.gz of one, or an http(s)://, gs:// or kaggle:// handle",
     ),
     ("model", "sha256", "abc", "'abc'", "64 hexadecimal digits, or null"),
+    ("model", "staging", "''", "''", "a gs:// or s3:// URI, a path, or null"),
+    ("model", "engine", "onnx", "'onnx'", "one of tensorflow, openvino"),
     ("model", "signature", "''", "''", "the name of a signature, or null"),
     ("model", "input", "3", "3", "the name of an input, or null"),
     ("model", "outputs", "{}", "{}", OUTPUTS),

@@ -1,6 +1,6 @@
 """Bytes to model input on one core: ours against `tf.data`'s map of the same, as ratios of paired rounds.
 
-    python -m benchmarks.decode PHOTOS [--photos 100] [--rounds 7]
+    python -m benchmarks.decode [PHOTOS] [--photos 100] [--rounds 7] [--write]
 
 Both sides read the files beforehand, run in this one process on one core, and take turns round by round. What is
 counted is the processor time of all threads, so that neighbours on a busy machine do not decide. `tf.data` maps a
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -22,14 +23,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
+from benchmarks.photos import photo_folder, photo_kind
+from benchmarks.tables import replace_table, table
+from benchmarks.targets import write_target
 from transforms.decode import decode_image
 from transforms.header import check_limits, read_header
 from transforms.preprocessing import Preprocessing
 from transforms.resize import prepare
 
 BATCH = 32
+QUICKSTART = "crop_resize bicubic (quickstart)"
 SETTINGS = {
-    "crop_resize bicubic (quickstart)": Preprocessing(
+    QUICKSTART: Preprocessing(
         geometry="crop_resize", fraction=0.875, resample="bicubic", scale=1.0, mean=(127.0,) * 3, std=(128.0,) * 3
     ),
     "stretch bilinear": Preprocessing(geometry="stretch"),
@@ -119,21 +124,45 @@ def measure(files: Sequence[bytes], spec: Preprocessing, rounds: int) -> tuple[f
     return mine, other, decoder, ratio, difference
 
 
+def decode_table(found: dict[str, tuple[float, float, float, float, float]]) -> str:
+    """What `measure` returned for each geometry, as Markdown."""
+    rows = [
+        [name, f"{mine:.0f}", f"{other:.0f}", f"**{ratio:.2f}**", f"{decoder / other:.2f}", f"{difference:.3f}"]
+        for name, (mine, other, decoder, ratio, difference) in found.items()
+    ]
+    rates = ["hublabel, images/s", "tf.data, images/s", "ratio", "ratio of libjpeg-turbo alone"]
+    return table(["one core", *rates, "mean difference of the values"], rows)
+
+
+def report(photos: Path | None, count: int, rounds: int, write: bool) -> None:
+    """Measure, print, and put the table into the page when `write`.
+
+    Args:
+        photos: a folder of JPEG files; None for those that the other benchmarks have.
+    """
+    with tempfile.TemporaryDirectory(prefix="hublabel-bench-") as scratch:
+        folder = photos or photo_folder(Path(scratch) / "photos", count)
+        paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".jpg", ".jpeg")]
+        files = [path.read_bytes() for path in paths[:count]]
+    found = {name: measure(files, spec, rounds) for name, spec in SETTINGS.items()}
+    kind = photo_kind() if photos is None else f"photos of {photos}"
+    text = f"{len(files)} photos ({kind}), medians of {rounds} rounds:\n\n{decode_table(found)}"
+    print(f"\n{text}\n")
+    if write:
+        replace_table("decode", text)
+        write_target("decode", found[QUICKSTART][3])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path, help="a folder of JPEG files")
+    parser.add_argument("photos", type=Path, nargs="?", help="a folder of JPEG files (default: the benchmarks' own)")
     parser.add_argument("--photos", dest="count", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--write", action="store_true", help="write the table into docs/performance.md")
     arguments = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    paths = [path for path in sorted(arguments.photos.iterdir()) if path.suffix.lower() in (".jpg", ".jpeg")]
-    files = [path.read_bytes() for path in paths[: arguments.count]]
-    print(f"{len(files)} photos, {arguments.rounds} rounds, one core")
-    print(f"{'geometry':38} {'ours/s':>8} {'tf.data/s':>10} {'ratio':>6} {'difference':>11} {'libjpeg-turbo/s':>16}")
-    for name, spec in SETTINGS.items():
-        mine, other, decoder, ratio, difference = measure(files, spec, arguments.rounds)
-        print(f"{name:38} {mine:8.0f} {other:10.0f} {ratio:6.2f} {difference:11.4f} {decoder:16.0f}")
+    report(arguments.photos, arguments.count, arguments.rounds, arguments.write)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def test_targets_are_bounds_from_below_or_above() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["whole-command", "memory", "model-calls", "stages", *(f"target-{name}" for name in TARGETS)]
+    "name", ["whole-command", "memory", "model-calls", "stages", "decode", *(f"target-{name}" for name in TARGETS)]
 )
 def test_the_page_has_a_place_for_each_table(name: str) -> None:
     text = tables.PAGE.read_text(encoding="utf-8")

@@ -70,11 +70,9 @@ def checked(bench: Bench, planted: list[str]) -> dict[str, Any]:
         (IMAGENET, ["values"]),
         (NO_SCALE, ["values"]),
         (OFFSET, ["label_offset"]),
-        ([*TRANSPOSED, *IMAGENET], ["values", "transpose"]),
         ([*BGR, *STRETCH, *OFFSET], ["label_offset", "channels", "geometry"]),
         ([*OFFSET, *TRANSPOSED, *BGR, *IMAGENET, *STRETCH],
          ["label_offset", "values", "transpose", "channels", "geometry"]),
-        ([*OFFSET, *TRANSPOSED, *BYTES, *STRETCH], ["label_offset", "values", "transpose", "geometry"]),
     ],
     ids=lambda value: " ".join(value) if value and "=" not in value[0] else "",
 )  # fmt: skip

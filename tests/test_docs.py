@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"(?:^<!-- (?P<mark>.*?) -->\n+)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"(?:^<!-- (?P<mark>[^\n]*?) -->\n+)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 PROGRAMS = "hublabel|make|python3?|pip|duckdb|docker|kubectl|gcloud|mvn|java"
 COMMANDS = re.compile(rf"^(\$ )?(\S*/)?({PROGRAMS}) ", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#]+)")
@@ -67,8 +67,10 @@ def checkout(tmp_path: Path) -> Path:
     """A folder with links to what the commands of the docs name, and a home with pictures."""
     folder = tmp_path / "checkout"
     folder.mkdir()
-    for name in ("configs", "samples", "models", "tests", "pipeline", "transforms", "benchmarks"):
+    for name in ("configs", "samples", "models", "tests", "pipeline", "transforms", "benchmarks", "deploy"):
         (folder / name).symlink_to(ROOT / name)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
+        shutil.copy(ROOT / name, folder)
     (folder / ".venv").symlink_to(sys.prefix)
     shutil.copytree(ROOT / "samples" / "photos", tmp_path / "home" / "Pictures")
     return folder

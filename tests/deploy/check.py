@@ -102,6 +102,9 @@ def main(folder: str, boot: str) -> int:
         }
         runner = ["runner.name=PortableRunner", f"runner.options={json.dumps(options)}"]
         found = label(work / "out", *runner, f"model.staging={work}/models")
+    if boot:
+        (origin,) = work.glob("venv/lib/*/site-packages/hublabel-*.dist-info/direct_url.json")
+        assert "staged/workflow.tar.gz" in origin.read_text(), "the workers did not install the staged source package"
     expected = label(work / "direct")
     assert found == expected, f"{found}\n{expected}"
     print(f"{len(found)} rows by workers of the image's environment{', started by Beam' if boot else ''}: as expected")

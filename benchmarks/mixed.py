@@ -21,6 +21,7 @@ image: {{size: [{size}, {size}], scale: 127.5, mean: [1, 1, 1], std: [1, 1, 1]}}
 batch: {{size: {batch_size}}}
 output: {{path: {output}, top_k: 3, logits: true, embedding: true}}
 run: {{shard_size: {shard_size}, max_failed: {{fraction: 1.0}}}}
+report: {{thumbnails: 0}}  # they are read after the commit, and what is read then is watched
 """
 
 

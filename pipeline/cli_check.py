@@ -40,7 +40,7 @@ def add_check(commands: argparse._SubParsersAction) -> None:
     check.add_argument(
         "--truth", metavar="FILE",
         help="images whose class is known: CSV, TSV, JSON lines or Parquet with the columns uri and label_index, label "
-        "or wnid; or images in folders named for their class",
+        "or wnid; images in folders named for their class; or `folders`, when the input's are in such",
     )  # fmt: skip
     check.add_argument("--column", metavar="NAME", help="the column of the truth that holds the class")
     check.add_argument("--json", action="store_true", help="print one JSON object")

@@ -88,7 +88,11 @@ def check(
     columns, labels = columns_and_labels(config, model)
     classifier = load_classifier(model_spec(config, model))
     with Progress(console, "labelling the sample", len(sample.rows)) as progress:
-        trial = try_sample(sample.rows, config, classifier, columns, progress=progress.update)
+
+        def done(images: int) -> None:
+            progress.update(images, "measuring the rate" if images == len(sample.rows) else "")
+
+        trial = try_sample(sample.rows, config, classifier, columns, progress=done)
     classes = classifier.lengths.get("probabilities", classifier.lengths.get("logits"))
     rescaling = find_rescaling(model, config.model.signature, config.model.input)
     found = judge(trial, config, images=sample.images, classes=classes, labels=labels, rescaling=rescaling)

@@ -14,7 +14,7 @@ from pipeline.config import RunConfig
 from pipeline.errors import UsageError
 from pipeline.inputs import find_inputs, read_input
 from pipeline.pinning import table_reading
-from pipeline.truth import Truth
+from pipeline.truth import FOLDERS, Truth, folder_truth, read_truth
 from transforms.masking import mask_credentials
 from transforms.read import local_path, uri_scheme
 from transforms.records import Row
@@ -23,7 +23,19 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 LOOKED_FOR = 100  # images of a truth that are looked for on disk
-MATCHED = 1_000_000  # images of the input that a truth's are looked for among, at most
+INPUT_IMAGES = 1_000_000  # of the input that are looked at, at most
+
+
+def truth_of(path: str, config: RunConfig, labels: Sequence[str] | None, column: str | None) -> Truth:
+    """What `--truth` names: what `read_truth` reads, or `folders`: the input's images in folders named for their class.
+
+    Raises:
+        UsageError: it cannot be read, or a value is no class.
+    """
+    if path == FOLDERS:
+        return folder_truth(_input_uris(config), labels, "--truth folders")
+    found = config.input
+    return read_truth(path, labels, column, uri_column=found.uri_column, on_bad_line=found.on_bad_line)
 
 
 def labelled_images(truth: Truth, config: RunConfig, images: int) -> tuple[list[Row], np.ndarray]:
@@ -54,25 +66,31 @@ def _are_there(uris: Sequence[str]) -> bool:
 
 
 def _of_input(truth: Truth, config: RunConfig) -> tuple[pa.StringArray, pa.Int32Array]:
+    """The input's images that have the names of the truth's, and their classes."""
     import pyarrow as pa
 
-    found, count = [], 0
     try:
-        for source in find_inputs(config.input.path):
-            for batch in read_input(source, Counter(), None, table_reading(config)):
-                found.append(batch.column("uri"))
-                count += batch.num_rows
-                if count >= MATCHED:
-                    break
-    except UsageError:
-        found = []  # the truth is what was asked about
-    first = mask_credentials(truth.uris[0].as_py())
-    uris = pa.concat_arrays(found) if found else pa.array([], pa.string())
+        uris = _input_uris(config)
+    except UsageError:  # the truth is what was asked about
+        uris = pa.array([], pa.string())
     match = truth.match(uris)
     known = match.classes.is_valid()
     if not known.true_count:
         raise UsageError(
-            f"{truth.source}: its images are not there, such as {first}, and none of the {len(uris):,} images of "
-            "input.path has the name of one"
+            f"{truth.source}: its images are not there, such as {mask_credentials(truth.uris[0].as_py())}, and none of "
+            f"the {len(uris):,} images of input.path has the name of one"
         )
     return uris.filter(known), match.classes.filter(known)
+
+
+def _input_uris(config: RunConfig) -> pa.StringArray:
+    """Of the first million images of the input."""
+    import pyarrow as pa
+
+    found: list[pa.StringArray] = []
+    for source in find_inputs(config.input.path):
+        for batch in read_input(source, Counter(), None, table_reading(config)):
+            found.append(batch.column("uri"))
+            if sum(map(len, found)) >= INPUT_IMAGES:
+                return pa.concat_arrays(found)
+    return pa.concat_arrays(found) if found else pa.array([], pa.string())

@@ -187,7 +187,8 @@ class Summary:
             together = _readable(self.forecast.together)
             lines.append(f"{together} on {self.forecast.workers:,} workers like this machine")
         if self.forecast.cost is not None:
-            lines.append(f"cost: {self.forecast.cost:,.2f} at {self.forecast.price:,.2f} a machine's hour")
+            cost = f"{self.forecast.cost:,.2f}" if self.forecast.cost >= 0.01 else "less than 0.01"
+            lines.append(f"cost: {cost} at {self.forecast.price:,.2f} a machine's hour")
         return lines
 
 

@@ -39,7 +39,7 @@ def check_truth_command(
 
     Args:
         overrides: `--set`.
-        truth: what `truth.read_truth` reads.
+        truth: what `labelled.truth_of` reads.
         column: of the truth; None for the usual names.
         images: of the truth, at most.
         as_json: print one JSON object instead of a text.
@@ -72,11 +72,10 @@ def check_truth(
 ) -> TruthSummary:
     """Read the truth, load the model, measure and search; see `check_truth_command`."""
     from pipeline.arrow import forgo_pandas
-    from pipeline.check.labelled import labelled_images
+    from pipeline.check.labelled import labelled_images, truth_of
     from pipeline.labels import load_labels
     from pipeline.reading import check_readable
     from pipeline.resolve import resolve_model
-    from pipeline.truth import read_truth
     from pipeline.versions import pinned_libraries, versions
 
     if not config.model.classifies:
@@ -84,9 +83,7 @@ def check_truth(
     pinned_libraries(config.model.engine)  # raises when the engine is not installed
     forgo_pandas()
     labels = load_labels(config.model.labels) if config.model.labels else None
-    truth = read_truth(
-        truth_path, labels, column, uri_column=config.input.uri_column, on_bad_line=config.input.on_bad_line
-    )  # fmt: skip
+    truth = truth_of(truth_path, config, labels, column)
     rows, classes = labelled_images(truth, config, images)
     check_readable((row.uri for row in rows), "--truth")
     model = resolve_model(config.model.handle, config.model.sha256, console)

@@ -175,6 +175,17 @@ def test_images_of_the_input_by_their_names(checked: Checked, truth: Path, tmp_p
     assert (code, found["images"], found["best"]["top1"]) == (0, 96, 1.0)
 
 
+def test_folders_named_for_their_class(checked: Checked, truth: Path, tmp_path: Path) -> None:
+    for picture in truth.parent.glob("*.png"):
+        folder = tmp_path / "val" / str(int(picture.stem) % 24)
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, folder)
+    for source in ("folders", f"{tmp_path}/val"):
+        code, found = checked("--truth", source, *sets(f"input.path={tmp_path}/val"))
+        assert (code, found["images"], found["best"]["top1"]) == (0, 96, 1.0)
+        assert found["truth"] == {"path": source, "column": None, "kind": "index", "left_out": {}}
+
+
 def test_images_that_are_nowhere(check: Check, truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "truth.csv").write_text("uri,label_index\nx.png,0\n")
     said = check("--truth", str(tmp_path / "truth.csv"))

@@ -11,7 +11,7 @@ from typing import NoReturn
 from pipeline.cli_check import add_check
 from pipeline.cli_help import HelpFormatter, examples
 from pipeline.cli_models import add_export, add_inspect
-from pipeline.cli_results import add_report
+from pipeline.cli_results import add_evaluate, add_report
 from pipeline.errors import HublabelError
 from transforms.masking import mask_credentials
 from transforms.parts import DamagedPartError
@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_retry(commands)
     _add_show(commands)
     add_report(commands)
+    add_evaluate(commands)
     _add_verify(commands)
     add_inspect(commands)
     add_export(commands)

@@ -22,13 +22,12 @@ def add_report(commands: argparse._SubParsersAction) -> None:
         formatter_class=HelpFormatter,
     )
     report.add_argument("output", metavar="OUT", help="the output directory of a run")
-    add_page_options(report, "report.html in OUT")
+    report.add_argument("--file", metavar="FILE", help="where to write it (default: report.html in OUT)")
+    _add_picture_options(report)
     report.set_defaults(command=_report)
 
 
-def add_page_options(parser: argparse.ArgumentParser, default: str) -> None:
-    """Where a page goes, and what pictures are on it."""
-    parser.add_argument("--file", metavar="FILE", help=f"where to write it (default: {default})")
+def _add_picture_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--thumbnails", type=_count, metavar="N", help="at most N pictures (default: report.thumbnails of the config)"
     )
@@ -38,7 +37,7 @@ def add_page_options(parser: argparse.ArgumentParser, default: str) -> None:
     )  # fmt: skip
 
 
-def page_overrides(parsed: argparse.Namespace) -> dict[str, int | bool]:
+def _page_overrides(parsed: argparse.Namespace) -> dict[str, int | bool]:
     """Keys of the config's `report` section that the options set."""
     given = {"thumbnails": parsed.thumbnails, "remote_thumbnails": parsed.remote_thumbnails}
     return {name: value for name, value in given.items() if value is not None}
@@ -54,4 +53,42 @@ def _count(text: str) -> int:
 def _report(parsed: argparse.Namespace) -> int:
     from pipeline.report_html import report_command
 
-    return report_command(parsed.output, parsed.file, page_overrides(parsed))
+    return report_command(parsed.output, parsed.file, _page_overrides(parsed))
+
+
+def add_evaluate(commands: argparse._SubParsersAction) -> None:
+    """Add `hublabel evaluate OUT --truth FILE`."""
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="compare the labels of a run with the truth",
+        description="Compare the labels of a run with the truth: accuracy with intervals, by class, confusions, "
+        "calibration, what a score threshold would keep, the most confident mistakes.",
+        epilog=examples(
+            "hublabel evaluate out/ --truth truth.csv",
+            "hublabel evaluate out/ --truth truth.csv --html evaluation.html",
+            "hublabel evaluate out/ --truth folders        (images in folders named n01440764, ... or by label)",
+            "hublabel evaluate out/ --column species       (a column that input.columns has carried)",
+        ),
+        formatter_class=HelpFormatter,
+    )
+    evaluate.add_argument("output", metavar="OUT", help="the output directory of a run")
+    evaluate.add_argument(
+        "--truth", metavar="FILE",
+        help="CSV, TSV, JSON lines or Parquet with the columns uri and label_index, label or wnid; a folder, whose "
+        "images are in folders named for their class; or `folders`: the images of the run are in such folders",
+    )  # fmt: skip
+    evaluate.add_argument(
+        "--column", metavar="NAME",
+        help="the column of the truth that holds the class; without --truth, of the output",
+    )  # fmt: skip
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    evaluate.add_argument("--html", metavar="FILE", help="write a page with plots and thumbnails as well")
+    _add_picture_options(evaluate)
+    evaluate.set_defaults(command=_evaluate)
+
+
+def _evaluate(parsed: argparse.Namespace) -> int:
+    from pipeline.evaluation.command import evaluate_command
+
+    overrides = _page_overrides(parsed)
+    return evaluate_command(parsed.output, parsed.truth, parsed.column, parsed.json, parsed.html, overrides)

@@ -178,9 +178,9 @@ class _Questions:
             low, high = 0.0, 1.0
         width = (high - low) / SCORE_BINS or 1.0
         found = self._all(
-            "SELECT least(floor((score - $low) / $width), $last)::INTEGER AS bin, count(*) FROM predictions "
+            "SELECT least(floor((score - $low) * $bins), $last)::INTEGER AS bin, count(*) FROM predictions "
             "WHERE score IS NOT NULL GROUP BY bin ORDER BY bin",
-            {"low": low, "width": width, "last": SCORE_BINS - 1},
+            {"low": low, "bins": 1 / width, "last": SCORE_BINS - 1},
         )
         return [Bin(low + number * width, low + (number + 1) * width, count) for number, count in found]
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 COLUMNS = ("label_index", "label", "wnid", "cls")  # looked for in this order; `cls` is WebDataset's
 INDEX, NAME, WNID = "index", "name", "wnid"
 FOLDERS = "folders"  # in place of a file: the name of the folder an image is in
+QUERY = r"^((?i:https?)://[^?#]*)[?#].*$"  # RE2, which DuckDB has as well: a URI's query follows group 1
+TO_LAST_SLASH = r"^.*/"
 _WNID = re.compile(r"n\d{8}")
 _WHOLE = re.compile(r"(-?\d{1,9})(?:\.0+)?")  # pandas makes fractions of whole numbers beside a missing one
 
@@ -212,8 +214,8 @@ def file_names(uris: pa.StringArray) -> pa.StringArray:
     """What follows the last slash of each URI, without a query."""
     import pyarrow.compute as pc
 
-    plain = pc.replace_substring_regex(uris, pattern=r"^((?i:https?)://[^?#]*)[?#].*$", replacement=r"\1")
-    return pc.replace_substring_regex(plain, pattern=r"^.*/", replacement="")
+    plain = pc.replace_substring_regex(uris, pattern=QUERY, replacement=r"\1")
+    return pc.replace_substring_regex(plain, pattern=TO_LAST_SLASH, replacement="")
 
 
 def _once(names: pa.StringArray) -> pa.BooleanArray:

@@ -23,6 +23,7 @@ CONFIG: Spec = {
 }  # fmt: skip
 BAR = 22  # pixels of a horizontal bar with the space around it
 HEIGHT = 220  # pixels of the other plots
+PLOT_SQUARE = 300
 
 
 def _plot(description: str, values: Sequence[Mapping[str, Any]], **spec: Any) -> Spec:
@@ -86,16 +87,18 @@ def histogram(description: str, bins: Sequence[tuple[float, float, float]], titl
     Args:
         bins: start, end and count of each.
         title: of what is counted by.
-        options: `logarithmic` (edges are positive), `format` of the edges (d3-format), `domain` of the axis.
+        options: `logarithmic` (edges are positive), `format` of the edges (d3-format), `domain` of the axis, `counted`
+            (what the counts are of; images).
     """
     logarithmic, format, domain = (options.get(name) for name in ("logarithmic", "format", "domain"))
+    counted = options.get("counted", "images")
     values = [{"start": start, "end": end, "images": count} for start, end, count in bins]
     scale: Spec = {"type": "log"} if logarithmic else {"type": "linear", "zero": False}
     scale |= {"domain": list(domain)} if domain else {"nice": False}
     tooltip = [
         {"field": "start", "title": "from", "format": format or ".3~g"},
         {"field": "end", "title": "to", "format": format or ".3~g"},
-        {"field": "images", "title": "images", "format": ","},
+        {"field": "images", "title": counted, "format": ","},
     ]
     return _plot(
         description,
@@ -107,7 +110,7 @@ def histogram(description: str, bins: Sequence[tuple[float, float, float]], titl
                 "axis": _axis(title, format or ".3~g", grid=False, tickCount=6, **APART),
             },
             "x2": {"field": "end"},
-            "y": {"field": "images", "type": "quantitative", "axis": _axis("images", **COUNTS)},
+            "y": {"field": "images", "type": "quantitative", "axis": _axis(counted, **COUNTS)},
             "tooltip": tooltip,
         },
     )  # fmt: skip
@@ -160,3 +163,88 @@ def _unit(span: float) -> tuple[str, float]:
         if span >= 3 * seconds:
             return unit, float(seconds)
     return "seconds", 1.0
+
+
+def reliability(description: str, bins: Sequence[tuple[float, float, float, float, float, int]]) -> Spec:
+    """Accuracy over mean score, with its interval and the diagonal of a calibrated model.
+
+    Args:
+        bins: mean score, accuracy, lower and upper bound of its interval, share of the images, images.
+    """
+    names = ("score", "accuracy", "low", "high", "share", "images")
+    values = [dict(zip(names, bin, strict=True)) for bin in bins]
+    unit: Spec = {"type": "quantitative", "scale": {"domain": [0, 1]}}
+    x = {"field": "score", **unit, "axis": _axis("mean score", ".1f", tickCount=5)}
+    y = {"field": "accuracy", **unit, "axis": _axis("accuracy", ".1f", tickCount=5)}
+    tooltip = [
+        {"field": "score", "title": "mean score", "format": ".3f"},
+        {"field": "accuracy", "title": "accuracy", "format": ".3f"},
+        {"field": "low", "title": "95 % from", "format": ".3f"},
+        {"field": "high", "title": "to", "format": ".3f"},
+        {"field": "images", "title": "images", "format": ","},
+    ]
+    diagonal = {"data": {"values": [{"score": 0, "accuracy": 0}, {"score": 1, "accuracy": 1}]}}
+    return _plot(
+        description,
+        values,
+        height=PLOT_SQUARE,
+        layer=[
+            {
+                **diagonal,
+                "mark": {"type": "line", "color": "var(--soft)", "strokeDash": [4, 3], "strokeWidth": 1},
+                "encoding": {"x": x, "y": y},
+            },
+            {
+                "mark": {"type": "rule", "color": "var(--accent)"},
+                "encoding": {"x": x, "y": {"field": "low", **unit, "axis": y["axis"]}, "y2": {"field": "high"}},
+            },
+            {
+                "mark": {"type": "circle", "color": "var(--accent)", "opacity": 1},
+                "encoding": {
+                    "x": x, "y": y, "tooltip": tooltip,
+                    "size": {"field": "share", "type": "quantitative", "legend": None, "scale": {"range": [20, 300]}},
+                },
+            },
+        ],
+    )  # fmt: skip
+
+
+def coverage(description: str, points: Sequence[tuple[float, float, float, float, float]]) -> Spec:
+    """Accuracy over coverage, one point a threshold.
+
+    Args:
+        points: threshold, coverage, accuracy, lower and upper bound of its interval.
+    """
+    values = [dict(zip(("threshold", "coverage", "accuracy", "low", "high"), point, strict=True)) for point in points]
+    # Of a few images the interval is wide; it may leave the picture, the line may not.
+    lowest = min([point[2] for point in points] + [max(points, key=lambda point: point[1])[3]])
+    x: Spec = {
+        "field": "coverage", "type": "quantitative", "scale": {"domain": [0, 1]},
+        "axis": _axis("images kept", ".0%", tickCount=5, **APART),
+    }  # fmt: skip
+    scale = {"domain": [max(0.0, lowest - 0.05), 1.0], "zero": False}
+    y: Spec = {"type": "quantitative", "scale": scale, "axis": _axis("right of those", ".0%", tickCount=5)}
+    tooltip = [
+        {"field": "threshold", "title": "scores from", "format": ".3f"},
+        {"field": "coverage", "title": "keep", "format": ".1%"},
+        {"field": "accuracy", "title": "right", "format": ".1%"},
+    ]
+    return _plot(
+        description,
+        values,
+        height=PLOT_SQUARE,
+        layer=[
+            {
+                "mark": {"type": "area", "color": "var(--accent)", "fillOpacity": 0.18, "line": False, "clip": True},
+                "encoding": {"x": x, "y": {"field": "low", **y}, "y2": {"field": "high"}},
+            },
+            {
+                "mark": {"type": "line", "color": "var(--accent)"},
+                "encoding": {"x": x, "y": {"field": "accuracy", **y}},
+            },
+            {
+                "mark": {"type": "point", "opacity": 0, "size": 150},
+                "encoding": {"x": x, "y": {"field": "accuracy", **y}, "tooltip": tooltip},
+            },
+        ],
+    )  # fmt: skip

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 from transforms.storage import StorageError
 
 TAIL = 64 * 1024  # bytes that opening fetches: the footer of any part, and the whole of most small ones
 FIRST_AHEAD, MOST_AHEAD = 256 << 10, 8 << 20  # bytes that are read on beyond what is asked for
+AT_A_TIME = 6  # pieces: one connection to S3 gives some 80 MB/s
 NEAR = 2 << 20  # bytes that are not worth a request of their own: some 30 ms of a fast connection
 
 
@@ -77,21 +80,54 @@ class OpenObject(io.RawIOBase):
 class StreamedObject(OpenObject):
     """Made for reading from front to back, with gaps: reads on, twice as far each time, while that is what is done.
 
-    Reads elsewhere fetch what is asked for and nothing else.
+    When it has gone on for long, several pieces are fetched at a time. Reads elsewhere fetch what is asked for and
+    nothing else.
     """
 
     def __init__(self, storage: RangedObject, name: str) -> None:
         super().__init__(storage, name)
-        self._piece, self._piece_start, self._ahead = b"", 0, 0
+        self._piece, self._piece_start = b"", 0
+        self._ahead = 0
+        self._threads: ThreadPoolExecutor | None = None
+        self._coming: deque[Future[bytes]] = deque()  # the pieces behind this one
+        self._coming_end = 0
+
+    @property
+    def _piece_end(self) -> int:
+        return self._piece_start + len(self._piece)
 
     def _fetch(self, start: int, stop: int) -> bytes:
-        begin, end = self._piece_start, self._piece_start + len(self._piece)
-        if not begin <= start <= stop <= end:
-            goes_on = begin <= start <= end + NEAR
-            kept = self._piece[start - begin :] if goes_on else b""
-            self._ahead = min(max(FIRST_AHEAD, 2 * self._ahead), MOST_AHEAD) if goes_on else 0
-            first = start + len(kept)
-            last = min(self._size, max(stop, first + self._ahead))
-            self._piece, self._piece_start = kept + super()._fetch(first, last), start
+        if not self._piece_start <= start <= self._piece_end + NEAR:
+            self._ahead = 0
+            self._give_up_coming()
+            self._piece, self._piece_start = super()._fetch(start, stop), start
+        elif stop > self._piece_end:
+            self._ahead = min(max(FIRST_AHEAD, 2 * self._ahead), MOST_AHEAD)
+            kept = min(start, self._piece_end)
+            self._piece, self._piece_start = self._piece[kept - self._piece_start :], kept
+            while self._piece_end < stop:
+                self._piece += self._next_piece(stop)
         at = start - self._piece_start
         return self._piece[at : at + stop - start]
+
+    def _next_piece(self, stop: int) -> bytes:
+        if self._ahead < MOST_AHEAD:
+            return super()._fetch(self._piece_end, min(self._size, max(stop, self._piece_end + self._ahead)))
+        self._threads = self._threads or ThreadPoolExecutor(AT_A_TIME)
+        start = self._coming_end if self._coming else self._piece_end
+        while len(self._coming) < AT_A_TIME and start < self._size:
+            end = min(self._size, start + MOST_AHEAD)
+            self._coming.append(self._threads.submit(super()._fetch, start, end))
+            start = self._coming_end = end
+        return self._coming.popleft().result()
+
+    def _give_up_coming(self) -> None:
+        for piece in self._coming:
+            piece.cancel()
+        self._coming.clear()
+
+    def close(self) -> None:
+        self._give_up_coming()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+        super().close()

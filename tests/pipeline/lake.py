@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,3 +71,14 @@ def refusal(path: str) -> str:
     with pytest.raises(UsageError) as error:
         read(path)
     return str(error.value).removeprefix("input.path[0]: ")
+
+
+def tar(files: dict[str, bytes]) -> bytes:
+    """An archive of these members."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()

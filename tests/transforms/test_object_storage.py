@@ -100,6 +100,17 @@ def test_an_object_that_changes_under_its_reader_is_an_error(bucket: Bucket) -> 
             file.read(10)
 
 
+def test_a_walk_goes_all_the_way_down(bucket: Bucket) -> None:
+    for name in ("a/b/c", "a/b/d", "a/e", "a-b", "b", "a/f/"):
+        bucket.storage.replace(name, b"x")
+    assert list(bucket.storage.walk("a")) == ["a-b", "a/b/c", "a/b/d", "a/e", "a/f/"]
+    assert list(bucket.storage.walk("a/")) == ["a/b/c", "a/b/d", "a/e", "a/f/"]
+    assert sorted(bucket.storage.walk("a/", deep=False)) == ["a/b/", "a/e", "a/f/"]
+    assert sorted(bucket.storage.walk("", deep=False)) == ["a-b", "a/", "b"]
+    assert list(bucket.storage.walk("none/")) == []
+    assert sorted(bucket.storage.list("a")) == ["a/b", "a/e", "a/f"]
+
+
 def test_storages_pickle_small(bucket: Bucket) -> None:
     bucket.storage.replace("a", b"x")
     data = pickle.dumps(bucket.storage)
@@ -133,6 +144,15 @@ def test_lists_are_longer_than_a_page(s3: Bucket, monkeypatch: pytest.MonkeyPatc
     s3.server.well()
     assert list(s3.storage.list("many")) == names
     assert len(s3.server.requests) == 3
+
+
+def test_dates_of_objects_are_not_parsed(s3: Bucket) -> None:
+    """They were three quarters of the work of listing."""
+    s3.storage.replace("a", b"")
+    bucket, _, prefix = s3.storage.root.removeprefix("s3://").partition("/")
+    (found,) = storage_s3.client().list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]
+    assert found["Key"] == f"{prefix}/a"
+    assert isinstance(found["LastModified"], str)
 
 
 @pytest.mark.usefixtures("without_pauses")

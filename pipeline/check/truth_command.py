@@ -101,9 +101,7 @@ def check_truth(
     found = _searched(bench, config, console)
     classes_known = classifier.lengths[bench.kind]
     problem = _labels_problem(labels, classes_known, config)
-    return TruthSummary(
-        path, config, truth_path, truth, rows, bench, found, classes_known, labels, problem, versions()
-    )  # fmt: skip
+    return TruthSummary(path, truth_path, truth, rows, bench, found, classes_known, labels, problem, versions())
 
 
 def _labels_problem(labels: list[str] | None, classes: int, config: RunConfig) -> str:

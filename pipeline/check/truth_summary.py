@@ -14,9 +14,8 @@ from rich.text import Text
 
 from pipeline.check.measure import Bench, Measured
 from pipeline.check.search import Comparison, Found, compare
-from pipeline.check.settings import GROUPS, LABEL_OFFSET, TRANSPOSE, changed_keys, name_of
+from pipeline.check.settings import GROUPS, LABEL_OFFSET, TRANSPOSE, VALUES, Setting, changed_keys, name_of
 from pipeline.check.summary import STYLES, print_pairs, print_table
-from pipeline.config import RunConfig
 from pipeline.intervals import wilson
 from pipeline.truth import INDEX, Truth
 from transforms.records import FAILED, Row
@@ -28,7 +27,7 @@ METHOD = (
     "Top-1 and top-5 with Wilson's 95% intervals (1927); differences on the same images, with 95% intervals by the "
     "paired bootstrap (Efron and Tibshirani, 1993). Better or worse is what McNemar's exact test of the answers (1947, "
     "p < 0.05) and a sign-flip test of the right class's log-probability (Fisher, 1935; p < 0.05 after Bonferroni over "
-    "{} settings) both show."
+    "{} settings) both show, or the answers alone beyond doubt."
 )
 
 
@@ -38,6 +37,7 @@ class TruthSummary:
 
     Attributes:
         path: the config's file, as the user named it.
+        truth_path: `--truth`, likewise.
         rows: the images that were tried, failed ones among them.
         bench: has the measurements.
         classes: of the model.
@@ -46,7 +46,6 @@ class TruthSummary:
     """
 
     path: str
-    config: RunConfig
     truth_path: str
     truth: Truth
     rows: Sequence[Row]
@@ -97,15 +96,18 @@ class TruthSummary:
                 continue
             names = ("transpose", "size") if group == TRANSPOSE else GROUPS[group]
             keys = ", ".join(key for key in self.changes if key.partition(".")[2] in names)
-            before, after = (
-                name_of(group, it, self.found.configured) for it in (self.found.configured, self.found.best)
-            )
+            before, after = (self._name(it, group) for it in (self.found.configured, self.found.best))
             found.append((f"{keys}: {after}, not {before}: {gain}", self._as_good(group)))
         if self._is_lost:
             right = f"{self.bench.measure(self.found.best).top1:,} of {len(self.bench):,}"
             text = f"the model knows hardly any of these images, whatever the preprocessing: {right} are right"
             found.append((text, "is the truth about the model's classes?"))
         return found
+
+    def _name(self, setting: Setting, group: str) -> str:
+        """Of a group's values; without what the key's name says already."""
+        name = name_of(group, setting, self.found.configured)
+        return name if group == VALUES else name.removeprefix(f"{group} ")
 
     def _as_good(self, group: str) -> str:
         names = [option.name for option, it in self.found.tried if option.group == group and not self.is_worse(it)]

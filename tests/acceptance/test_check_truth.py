@@ -52,7 +52,7 @@ def checked(bench: Bench, planted: list[str]) -> dict[str, Any]:
     """What the command says as JSON."""
     config = load_config(CONFIG, planted)
     found = search(bench, configured_setting(config))
-    summary = TruthSummary(CONFIG, config, str(TRUTH), read_truth(str(TRUTH)), [], bench, found, 1000, None)
+    summary = TruthSummary(CONFIG, str(TRUTH), read_truth(str(TRUTH)), [], bench, found, 1000, None)
     return summary.values()
 
 
@@ -120,7 +120,7 @@ def test_the_command(planted: list[str], code: int) -> None:
     verdict, *lines = done.stdout.splitlines()
     if code:
         assert verdict == "FAIL  configs/quickstart.yaml: 1 mistake"
-        assert lines[1].startswith("mistake  image.transpose: transpose false, not transpose true: top-1 +")
+        assert lines[1].startswith("mistake  image.transpose: false, not true: top-1 +")
         assert lines[lines.index("  image:") + 1] == "    transpose: false"
     else:
         assert verdict == "PASS  configs/quickstart.yaml: as configured is best"

@@ -76,13 +76,13 @@ def number(value: float) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """`12.3 %`; never `100 %` of what is not all, nor `0 %` of what is something."""
+    """`12.3 %`, its space unbroken; never `100 %` of what is not all, nor `0 %` of what is something."""
     if not whole:
         return "–"
     share = 100 * part / whole
     if part in (0, whole):
-        return f"{share:.0f} %"
-    return f"{min(max(share, 0.1), 99.9):.1f} %"
+        return f"{share:.0f}\u00a0%"
+    return f"{min(max(share, 0.1), 99.9):.1f}\u00a0%"
 
 
 def size(count: float) -> str:

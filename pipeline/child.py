@@ -25,6 +25,7 @@ from importlib import import_module
 from queue import SimpleQueue
 from typing import Any, BinaryIO, NoReturn
 
+from pipeline.agreement import tell_agreement
 from pipeline.config import config_from_resolved
 from pipeline.coverage import any_labelled
 from pipeline.errors import HublabelError
@@ -114,6 +115,7 @@ def run(output: str, shards: list[Shard], tell: Any) -> None:
         columns, labels = loading.result()
     columns = replace(columns, carried=carried_columns(storage, config.input.columns))
     _collect_again()
+    tell_agreement(config, record, storage, shards, lambda text: tell("say", text=text))
     tell("phase", name="labelling")
     runner, options = runner_and_options(config.runner.name, config.runner.options)
     with beam.Pipeline(runner=runner, options=options) as pipeline:

@@ -90,6 +90,8 @@ def _model_conflicts(config: RunConfig) -> list[InitErrorDetails]:
         found.append(("model.activation", model.activation, "the model gives probabilities itself; it must be none"))
     elif model.activation != "none" and "logits" not in model.outputs:
         found.append(("model.activation", model.activation, f"it needs logits, and model.outputs has only {given}"))
+    if model.engine == "openvino" and model.precision == "float16":
+        found.append(("model.precision", model.precision, "with model.engine: openvino it must be float32 or bfloat16"))
     if not model.classifies:
         needs = f"it needs logits or probabilities, and model.outputs has only {given}"
         if model.labels is not None:

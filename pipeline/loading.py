@@ -25,6 +25,7 @@ def model_spec(config: RunConfig, path: str, fingerprint: str = "", source: Mode
         dtype=config.image.dtype,
         batch_size=config.batch.size,
         engine=config.model.engine,
+        precision=config.model.precision,
         fingerprint=fingerprint,
         source=source,
     )

@@ -16,6 +16,7 @@ from transforms.parts import newest_parts, read_rows
 from transforms.storage import Storage
 
 NAME = "report.json"
+AGREEMENT = "agreement.json"  # see `agreement`, which loads a model and so more than the launcher wants
 
 
 def write_report(
@@ -52,8 +53,17 @@ def make_report(
         "plan": {"rows": record.plan.rows, "shards": record.plan.shards, "left_out": record.plan.left_out},
         "fingerprints": {"run": record.fingerprint, "plan": record.plan.fingerprint, "pins": _masked_pins(record)},
         "versions": record.versions,
+        "precision": _agreement(storage),
         "config": masked_config(record),
     }
+
+
+def _agreement(storage: Storage) -> dict[str, Any] | None:
+    """How far the run's precision agrees with float32; None where it is float32."""
+    try:
+        return json.loads(storage.read(AGREEMENT))
+    except FileNotFoundError:
+        return None
 
 
 def masked_config(record: RunRecord) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,7 @@ class Classifier:
         self._engine = _engine(spec)
         self._calls: dict[int, Call] = {}
         self._lock = threading.Lock()
+        self._under_way = threading.BoundedSemaphore(2)  # batches: one is computed, the next is copied to the GPU
         self._comparison: Comparison | None = None
         self._limit = spec.batch_size if self._engine.whole_batches else _piece(spec.batch_size)
         try:
@@ -43,6 +45,11 @@ class Classifier:
             self._limit = spec.batch_size  # the model may take batches of that one size
             self.lengths = self._try()
         self._comparison = _comparison(spec, self._engine)
+
+    @property
+    def piece(self) -> int:
+        """Images in one call of the model."""
+        return self._limit
 
     def _try(self) -> dict[str, int]:
         """Classes or features of each output, found by calling the model."""
@@ -71,19 +78,24 @@ class Classifier:
             ModelCallError: the model failed on this batch.
             ModelError: on the first batch, another engine's outputs are not TensorFlow's.
         """
-        with self._lock:  # one call uses all processors; two at a time only take each other's caches and memory
-            while True:
-                try:
-                    outputs = self._in_pieces(images)
-                    if self._comparison is not None:
-                        self._compare(self._comparison, images)
-                    return outputs
-                except ModelCallError as error:
-                    if not error.exhausted or self._limit == 1:
-                        raise
-                    self._limit = (self._limit + 1) // 2
+        with self._under_way:
+            given = self._engine.ahead(images)
+            with self._lock:  # one call uses all processors; two at a time only take each other's caches and memory
+                outputs = self._in_ever_smaller_pieces(given)
+                if self._comparison is not None:
+                    self._compare(self._comparison, images)
+                return outputs
 
-    def _in_pieces(self, images: np.ndarray) -> Outputs:
+    def _in_ever_smaller_pieces(self, images: Any) -> Outputs:
+        while True:
+            try:
+                return self._in_pieces(images)
+            except ModelCallError as error:
+                if not error.exhausted or self._limit == 1:
+                    raise
+                self._limit = (self._limit + 1) // 2
+
+    def _in_pieces(self, images: Any) -> Outputs:
         if self._limit not in self._calls:
             self._calls = {self._limit: self._engine.compile(self._limit)}
         call = self._calls[self._limit]
@@ -103,10 +115,11 @@ class Classifier:
         self._comparison = None
 
 
-def _filled(images: np.ndarray, count: int) -> np.ndarray:
+def _filled(images: Any, count: int) -> Any:
     """`images` with blank ones behind them, `count` in all."""
     if len(images) == count:
         return images
+    images = np.asarray(images)  # it may be on a GPU
     return np.concatenate([images, np.zeros((count - len(images), *images.shape[1:]), images.dtype)])
 
 
@@ -122,7 +135,7 @@ def _engine(spec: ModelSpec) -> Engine:
 
 def _comparison(spec: ModelSpec, engine: Engine) -> Comparison | None:
     """The comparison that is due with the first batch, if any."""
-    if spec.engine == "tensorflow":
+    if spec.engine == "tensorflow" or spec.precision != "float32":  # what is not exact is not held to be
         return None
     before = remembered(spec, engine.title)
     if before is not None:

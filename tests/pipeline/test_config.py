@@ -57,6 +57,7 @@ def test_defaults(config_file: Path) -> None:
             "input": None,
             "outputs": {"logits": "output"},
             "engine": "tensorflow",
+            "precision": "float32",
             "activation": "softmax",
             "labels": None,
             "label_offset": 0,

@@ -84,6 +84,7 @@ def test_counts_rate_seconds_and_pins(storage: LocalStorage) -> None:
         "plan": {"rows": 5, "shards": 2, "left_out": {"hidden": 2}},
         "fingerprints": {"run": RECORD.fingerprint, "plan": "plan", "pins": {"model files": "ff"}},
         "versions": {"python": "3.11"},
+        "precision": None,
         "config": {"batch": {"size": 2}},
     }
 

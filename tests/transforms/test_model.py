@@ -192,6 +192,9 @@ class Memory:
         self.fits, self.calls = fits, []
         monkeypatch.setattr(model_module, "_engine", lambda _: self)
 
+    def ahead(self, images: np.ndarray) -> np.ndarray:
+        return images
+
     def compile(self, batch_size: int) -> Any:
         def call(images: np.ndarray) -> dict[str, np.ndarray]:
             assert len(images) == batch_size

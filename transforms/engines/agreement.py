@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from transforms.engines.engine import ModelError, ModelSpec, Outputs
+from transforms.engines.processor import processor
 
 TOLERANCE = 1e-4  # of the largest output
 _log = logging.getLogger(__name__)
@@ -126,16 +127,7 @@ def _place(spec: ModelSpec, title: str) -> Path | None:
     if not spec.fingerprint:
         return None
     called = [spec.fingerprint, spec.signature, spec.input, spec.outputs, spec.image_shape, spec.dtype]
-    machine = [title, metadata.version("tensorflow"), platform.machine(), _processor()]
+    machine = [title, metadata.version("tensorflow"), platform.machine(), processor()]
     key = hashlib.sha256(json.dumps([called, machine]).encode()).hexdigest()
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(base) / "hublabel" / "engines" / f"{key}.json"
-
-
-def _processor() -> str:
-    """The processor's model: its instructions decide which kernels are taken."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()

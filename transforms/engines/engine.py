@@ -11,9 +11,12 @@ import numpy as np
 from transforms.model_source import ModelSource
 
 ENGINES = ("tensorflow", "openvino")
+PRECISIONS = ("float32", "bfloat16", "float16")  # float32 is exact; the others are chosen for speed
+
+NO_BFLOAT16 = "this processor has no instructions for bfloat16; use float32"
 
 Outputs = dict[str, np.ndarray]  # by kind (logits, probabilities, embedding), float32 [B, ...]
-Call = Callable[[np.ndarray], Outputs]
+Call = Callable[[Any], Outputs]  # of images [B, H, W, 3], or what `Engine.ahead` made of them
 
 
 class ModelError(ValueError):
@@ -45,6 +48,7 @@ class ModelSpec:
         dtype: `float32` or `uint8`.
         batch_size: images handed over at a time.
         engine: what runs it, one of `ENGINES`.
+        precision: what it multiplies in, one of `PRECISIONS`; weights and outputs are float32 in any case.
         fingerprint: digest of the SavedModel's files, under which a comparison is remembered; "" remembers none.
         source: where a worker gets the files from, `path` being the launcher's; None: they are at `path`.
     """
@@ -57,6 +61,7 @@ class ModelSpec:
     dtype: str
     batch_size: int
     engine: str = "tensorflow"
+    precision: str = "float32"
     fingerprint: str = ""
     source: ModelSource | None = None
 
@@ -71,6 +76,13 @@ class Engine(Protocol):
 
     title: str
     whole_batches: bool
+
+    def ahead(self, images: np.ndarray) -> Any:
+        """What a call takes in place of `images`: their copy on a GPU, made while an earlier batch is computed there.
+
+        Elsewhere the images themselves.
+        """
+        ...
 
     def compile(self, batch_size: int) -> Call:
         """A function of images [batch_size, H, W, 3] to the spec's outputs; it raises ModelCallError.

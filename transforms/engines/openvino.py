@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from transforms.engines.engine import (
+    NO_BFLOAT16,
     Call,
     ModelCallError,
     ModelError,
@@ -21,8 +22,11 @@ from transforms.engines.engine import (
 
 SIGNATURE = "serving_default"  # the one that OpenVINO looks for
 INSTEAD = "use model.engine: tensorflow"
-# One stream of batches, all processors for each; THROUGHPUT would split the processors between streams.
-LATENCY = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+SETTINGS = {
+    "PERFORMANCE_HINT": "LATENCY",  # one stream of batches, all processors for each; THROUGHPUT would split them
+    "ENABLE_CPU_PINNING": False,  # the next images are decoded meanwhile, on the same processors
+}
 _BORING = re.compile(
     r"Exception from|Check '|FrontEnd API failed|Model wasn't fully converted|Summary:|To facilitate the conversion"
 )
@@ -44,11 +48,16 @@ class OpenVINOEngine:
         openvino = _openvino()
         self.title = f"OpenVINO {openvino.__version__.partition('-')[0]}"
         self._spec, self._core = spec, openvino.Core()
+        self._settings = {**SETTINGS, "INFERENCE_PRECISION_HINT": _hint(spec, self._core)}
         try:
             model = self._core.read_model(spec.path)
         except RuntimeError as error:
             raise ModelError(f"model.engine: OpenVINO cannot read {spec.path}: {_reason(error)}; {INSTEAD}") from error
         self._model, self._places = _only_what_is_used(model, spec)
+
+    def ahead(self, images: np.ndarray) -> np.ndarray:
+        """The images themselves: they are read where they are."""
+        return images
 
     def compile(self, batch_size: int) -> Call:
         """A function of images [batch_size, H, W, 3], compiled for this one shape."""
@@ -60,7 +69,7 @@ class OpenVINOEngine:
             raise unfit(_described(model.input()), self._spec)
         try:
             model.reshape(shape)
-            request = self._core.compile_model(model, "CPU", LATENCY).create_infer_request()
+            request = self._core.compile_model(model, "CPU", self._settings).create_infer_request()
         except RuntimeError as error:
             reason = f"OpenVINO cannot compile the model for {batch_size} images: {_reason(error)}"
             raise ModelError(f"model.engine: {reason}; {INSTEAD}") from error
@@ -84,6 +93,16 @@ def _openvino() -> Any:
     except ImportError as error:
         raise ModelError(f"model.engine: {error}; pip install 'hublabel[openvino]', or {INSTEAD}") from None
     return openvino
+
+
+def _hint(spec: ModelSpec, core: Any) -> str:
+    """What OpenVINO calls the precision."""
+    if spec.precision not in PRECISIONS:
+        known = " or ".join(PRECISIONS)
+        raise ModelError(f"model.precision: OpenVINO computes in {known} here, not in {spec.precision}")
+    if spec.precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise ModelError(f"model.precision: {NO_BFLOAT16}")
+    return PRECISIONS[spec.precision]
 
 
 def _only_what_is_used(model: Any, spec: ModelSpec) -> tuple[Any, dict[str, int]]:

@@ -32,11 +32,15 @@ class Reference:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # The modules this process can import, that one must find as well.
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+                "CUDA_VISIBLE_DEVICES": "-1",  # on processors float32 is exact, and leaves a GPU's memory alone
+            },
         )
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has died: `outputs` will tell
-            self._process.stdin.write(pickle.dumps(replace(spec, engine="tensorflow")))
+            self._process.stdin.write(pickle.dumps(replace(spec, engine="tensorflow", precision="float32")))
             self._process.stdin.flush()
 
     def outputs(self, batches: Sequence[np.ndarray]) -> list[Outputs | str]:
@@ -56,6 +60,11 @@ class Reference:
             raise found
         self.title, outputs = found
         return outputs
+
+    def close(self) -> None:
+        """End the process without asking."""
+        self._process.kill()
+        self._process.communicate()
 
 
 def _ask(engine: Engine, batches: Sequence[np.ndarray]) -> tuple[str, list[Outputs | str]]:

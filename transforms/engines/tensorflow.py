@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from transforms.engines.engine import (
+    NO_BFLOAT16,
     Call,
     ModelCallError,
     ModelError,
@@ -21,6 +22,7 @@ from transforms.engines.engine import (
     missing_output,
     unfit,
 )
+from transforms.engines.processor import has_bfloat16
 
 _log = logging.getLogger(__name__)
 
@@ -36,13 +38,56 @@ class TensorFlowEngine:
         import tensorflow as tf
 
         self.title = f"TensorFlow {tf.__version__}"
-        self.whole_batches = bool(tf.config.list_physical_devices("GPU"))
-        self._spec = spec
+        self._spec, self._gpu = spec, _gpu()
+        self.whole_batches = self._gpu is not None
+        _choose_precision(spec.precision, self._gpu)
         self._function = _load(spec)
+        if self._gpu is not None:
+            _log.info("%s on %s: whole batches, the next one copied ahead, %s", self.title, self._gpu, spec.precision)
+
+    def ahead(self, images: np.ndarray) -> Any:
+        """A copy on the GPU, if there is one."""
+        import tensorflow as tf
+
+        if self._gpu is None:
+            return images
+        try:
+            with tf.device(self._gpu):
+                return tf.identity(_tensor(images))
+        except tf.errors.ResourceExhaustedError:  # the call will halve the batch
+            return images
 
     def compile(self, batch_size: int) -> Call:
         """A function of images [batch_size, H, W, 3], traced for this one shape."""
         return _freeze(self._spec, self._function, batch_size)
+
+
+def _gpu() -> str | None:
+    """The first GPU that TensorFlow sees, such as `/device:GPU:0`."""
+    import tensorflow as tf
+
+    return next((device.name for device in tf.config.list_logical_devices("GPU")), None)
+
+
+def _choose_precision(precision: str, gpu: str | None) -> None:
+    """Let TensorFlow multiply in `precision` from now on, in all of the process.
+
+    Raises:
+        ModelError: the device cannot.
+    """
+    import tensorflow as tf
+
+    if precision == "float16" and gpu is None:
+        raise ModelError("model.precision: float16 needs a GPU, and TensorFlow sees none; on processors use bfloat16")
+    if precision == "bfloat16" and gpu is not None:
+        raise ModelError("model.precision: bfloat16 is for processors; on a GPU use float16")
+    if precision == "bfloat16" and not has_bfloat16():
+        raise ModelError(f"model.precision: {NO_BFLOAT16}")
+    # Grappler's passes: float32 stays where less is not safe (the lists of auto_mixed_precision_lists.h).
+    passes = {"auto_mixed_precision": "float16", "auto_mixed_precision_onednn_bfloat16": "bfloat16"}
+    tf.config.optimizer.set_experimental_options({name: precision == chosen for name, chosen in passes.items()})
+    if gpu is not None:  # NVIDIA's GPUs from Ampere on would take 10 bits of float32's 23 by default
+        tf.config.experimental.enable_tensor_float_32_execution(precision != "float32")
 
 
 def _load(spec: ModelSpec) -> Any:
@@ -120,7 +165,7 @@ def _faster(traced: Any, spec: ModelSpec) -> Any:
     """The function rewritten, where that gains and can be done; see `rewriting`."""
     import tensorflow as tf
 
-    if tf.config.list_physical_devices("GPU") or not _has(traced, "Erf"):
+    if spec.precision != "float32" or _gpu() is not None or not _has(traced, "Erf"):
         return None
     from transforms.engines.rewriting import NotRewritableError, rewritten
 
@@ -145,10 +190,12 @@ def _faster(traced: Any, spec: ModelSpec) -> Any:
     return call
 
 
-def _tensor(images: np.ndarray) -> Any:
-    """`images` as a tensor, without a copy where TensorFlow can read them where they are."""
+def _tensor(images: Any) -> Any:
+    """`images` as a tensor, which they may be already, without a copy where TensorFlow can read them where they are."""
     import tensorflow as tf
 
+    if not isinstance(images, np.ndarray):
+        return images
     flags = images.flags
     if images.ctypes.data % 64 == 0 and flags.c_contiguous and flags.writeable:
         return tf.experimental.dlpack.from_dlpack(images.__dlpack__())

@@ -157,7 +157,7 @@ def test_another_model_is_compared_anew(plain: Path, monkeypatch: pytest.MonkeyP
     assert remembered(before, title) is not None
     assert remembered(replace(before, **change), title) is None
     assert remembered(before, "OpenVINO 1.0") is None
-    monkeypatch.setattr(agreement, "_processor", lambda: "another one")
+    monkeypatch.setattr(agreement, "processor", lambda: "another one")
     assert remembered(before, title) is None
 
 

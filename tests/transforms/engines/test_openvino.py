@@ -15,6 +15,7 @@ from tests.saved_models import image_spec, means, save_callable, save_fussy, sav
 from tests.transforms.test_model import SPEC, call, expected, images_of, logits_only
 from transforms.engines.engine import ModelError
 from transforms.engines.openvino import OpenVINOEngine
+from transforms.engines.processor import has_bfloat16
 
 OPENVINO = replace(SPEC, engine="openvino")
 
@@ -193,3 +194,45 @@ def test_what_only_a_check_refuses_is_not_a_number(tmp_path: Path) -> None:
     """OpenVINO leaves `check_numerics` out: the row fails for its outputs instead."""
     found = outputs(save_fussy(tmp_path / "m"), images_of(1, 90))["logits"]
     assert np.isnan(found).all()
+
+
+# Precision.
+
+
+def product(input: Any) -> dict[str, Any]:
+    """A product that needs more than the 8 bits of bfloat16."""
+    import tensorflow as tf
+
+    return {"output": tf.linalg.matmul(tf.reshape(input, [-1, 48]), np.full((48, 3), 1.001, np.float32))}
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason="this processor has no bfloat16")
+def test_bfloat16_is_close_and_float32_exact(tmp_path: Path) -> None:
+    path = save_signature(tmp_path / "m", product)
+    images = np.random.default_rng(0).random((4, 4, 4, 3), np.float32)
+    expected = images.reshape(4, 48).sum(axis=1, dtype=np.float64) * 1.001
+    exact, fast = (outputs(path, images, precision=name)["logits"] for name in ("float32", "bfloat16"))
+    assert np.abs(exact - expected[:, None]).max() < 1e-5 * expected.max()
+    assert 1e-5 * expected.max() < np.abs(fast - expected[:, None]).max() < 1e-2 * expected.max()
+
+
+class OldProcessor:
+    """OpenVINO on a processor without bfloat16."""
+
+    def get_property(self, device: str, name: str) -> list[str]:
+        assert (device, name) == ("CPU", "OPTIMIZATION_CAPABILITIES")
+        return ["FP32", "INT8"]
+
+
+@pytest.mark.parametrize(
+    ("precision", "said"),
+    [
+        ("bfloat16", "model.precision: this processor has no instructions for bfloat16; use float32"),
+        ("float16", "model.precision: OpenVINO computes in float32 or bfloat16 here, not in float16"),
+    ],
+)
+def test_a_precision_that_is_not_there(plain: Path, monkeypatch: pytest.MonkeyPatch, precision: str, said: str) -> None:
+    monkeypatch.setattr("openvino.Core", OldProcessor)
+    with pytest.raises(ModelError) as caught:
+        OpenVINOEngine(replace(OPENVINO, path=str(plain), precision=precision))
+    assert str(caught.value) == said

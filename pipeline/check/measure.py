@@ -16,7 +16,7 @@ from transforms.buffers import BATCHES
 from transforms.classify import classify_images
 from transforms.decode import decode_image
 from transforms.header import check_limits, read_header
-from transforms.model import Classifier, ModelCallError
+from transforms.model import Classifier, ModelCallError, ModelError
 from transforms.pools import DECODED_PIXELS, processors
 from transforms.preprocessing import Preprocessing
 from transforms.read import ReadBytes
@@ -180,6 +180,8 @@ class Bench:
             outputs, errors = classify_images(self._classifier, images, count)
         except ModelCallError as error:
             raise HublabelError(f"the model fails on every image, even a blank one: {error}") from None
+        except ModelError as error:  # of another engine than TensorFlow, whose outputs differ
+            raise HublabelError(str(error)) from None
         if len(errors) == count:
             return np.full((count, self._classifier.lengths[self.kind]), -np.inf)
         scores = outputs[self.kind].astype(np.float64)

@@ -18,7 +18,7 @@ from pipeline.reading import reader
 from transforms.ahead import FilledBatch, batches
 from transforms.classify import classify_images, fill_rows
 from transforms.decode_images import open_picture
-from transforms.model import Classifier, ModelCallError
+from transforms.model import Classifier, ModelCallError, ModelError
 from transforms.read import TAR_MEMBER, uri_scheme
 from transforms.records import OK, Columns, Row
 
@@ -142,6 +142,8 @@ class _Work:
                 outputs, errors = classify_images(self._classifier, batch.images, len(batch.rows))
             except ModelCallError as error:
                 raise HublabelError(f"the model fails on every image, even a blank one: {error}") from None
+            except ModelError as error:  # of another engine than TensorFlow, whose outputs differ
+                raise HublabelError(str(error)) from None
             self._seconds["model"] += time.perf_counter() - began
             if first:
                 fill_rows(batch.rows, outputs, errors, self._activation, self._columns)

@@ -12,11 +12,12 @@ from PIL import Image
 from pipeline.check import measure
 from pipeline.check.measure import LEAST, Bench, Picture, _measured, open_pictures
 from pipeline.check.settings import Setting
+from pipeline.errors import HublabelError
 from tests.pictures import picture_bytes
 from tests.saved_models import save_fussy
 from transforms.decode import decode_image
 from transforms.header import read_header
-from transforms.model import ModelSpec, load_classifier
+from transforms.model import ModelError, ModelSpec, load_classifier
 from transforms.preprocessing import Preprocessing
 from transforms.read import ReadBytes
 from transforms.records import Row
@@ -110,3 +111,22 @@ def test_the_pictures_are_prepared_as_for_a_run(tmp_path: Path) -> None:
     assert np.array_equal(
         resize(picture.pixels(), spec), resize(decode_image(stripes(), read_header(stripes()), spec), spec)
     )
+
+
+def test_a_model_that_is_not_to_be_trusted_ends_the_check(tmp_path: Path) -> None:
+    """As another engine than TensorFlow whose outputs differ from its."""
+
+    class Differs:
+        spec = ModelSpec("", None, None, (("logits", "output"),), (4, 4, 3), "float32", 2)
+
+        def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+            raise ModelError("its outputs are not TensorFlow's")
+
+    (tmp_path / "a.png").write_bytes(picture_bytes((1, 2, 3)))
+    spec = Preprocessing(height=4, width=4)
+    pictures = [
+        picture for picture in open_pictures([Row(0, 0, str(tmp_path / "a.png"))], spec, ReadBytes()) if picture
+    ]
+    bench = Bench(pictures, np.array([0]), (0,), Differs(), "logits")  # type: ignore[arg-type]
+    with pytest.raises(HublabelError, match=r"^its outputs are not TensorFlow's$"):
+        bench.measure(Setting(spec, 0))

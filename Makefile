@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODEL := models/efficientnet-lite0
 
-.PHONY: install quickstart-model run flink test test-flink check-image lint bench lock clean
+.PHONY: install quickstart-model run flink test test-flink check-image lint bench bench-peers lock clean
 
 # The lock names every package, so pip need not resolve (and an older pip can't, where a package asks for another's extra).
 install: .venv/installed
@@ -42,6 +42,10 @@ test-flink: install quickstart-model
 
 bench: install quickstart-model
 	$(BIN)/python -m benchmarks
+
+# Against Ray Data, Daft, RunInference and OpenVINO, each in an environment of its own (8 GB, made once).
+bench-peers: install quickstart-model
+	$(BIN)/python -m benchmarks.peers --write
 
 # The worker image, proven without a container engine: its install steps, and a run with workers of what they give.
 check-image: install quickstart-model

@@ -1,19 +1,28 @@
-"""Measure all that docs/performance.md states, and write its tables: `make bench`, some ten minutes on two cores."""
+"""Measure what docs/performance.md states, and write its tables: `make bench`, about a quarter of an hour on two cores.
+
+The comparison with other software takes environments of its own: `make bench-peers`.
+"""
 
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 
-from benchmarks import memory, model_calls, whole_command
+from benchmarks.measured import ROOT
+
+# Each in a process of its own: libraries, settings and memory of one must not weigh on the next.
+BENCHMARKS = ("whole_command", "memory", "growth", "large_runs", "stages", "decode", "model_calls")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="paired rounds of the whole commands (default: 5)")
-    arguments = parser.parse_args()
-    whole_command.report(images=2000, rounds=arguments.rounds, write=True)
-    memory.report([500, 5000], write=True)
-    model_calls.report(rounds=30, write=True)
+    parser.add_argument(
+        "--only", nargs="+", choices=BENCHMARKS, default=BENCHMARKS, metavar="NAME", help="of %(choices)s"
+    )
+    for name in parser.parse_args().only:
+        print(f"== {name}", flush=True)
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}", "--write"], cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":

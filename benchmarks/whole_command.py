@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 from benchmarks.commands import OPENVINO, agreement, labels_below, openvino_installed, run_hublabel, run_script
 from benchmarks.measured import Cost
@@ -31,6 +32,7 @@ MEASURES: tuple[tuple[str, Callable[[Cost], float], bool], ...] = (
     ("command to first batch, s", lambda cost: cost.first, False),
 )
 
+Side = TypeVar("Side")
 Run = Callable[[Path, Path], Cost]
 Costs = dict[str, list[Cost]]  # by side, one a round
 
@@ -62,10 +64,10 @@ def measure(runs: Mapping[str, Run], photos: Path, scratch: Path, rounds: int) -
     return costs
 
 
-def in_turn(names: Sequence[str], number: int) -> list[str]:
-    """The names in the order of round `number`: each begins in turn."""
-    turn = number % len(names)
-    return [*names[turn:], *names[:turn]]
+def in_turn(sides: Sequence[Side], number: int) -> list[Side]:
+    """The sides in the order of round `number`: each begins in turn."""
+    turn = number % len(sides)
+    return [*sides[turn:], *sides[:turn]]
 
 
 def ratio_table(costs: Costs) -> str:

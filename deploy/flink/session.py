@@ -10,6 +10,7 @@ Python workers for them, and the job server that `runner.options.job_endpoint` n
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import shutil
@@ -30,6 +31,7 @@ ROOT = HERE.parents[1]
 JARS = Path(os.environ.get("HUBLABEL_FLINK", "~/.cache/hublabel/flink")).expanduser()
 HOST = "127.0.0.1"
 TASKMANAGERS = 2
+PR_SET_PDEATHSIG = 1  # prctl(2)
 START_PATIENCE = 180.0  # seconds for a part to answer
 STOP_PATIENCE = 20.0  # seconds for a part to end in order
 # What Flink's own start scripts open to it on Java 17, and what makes Java start fast and stay small.
@@ -205,6 +207,7 @@ class Session:
                 env=environment,
                 cwd=ROOT,
                 start_new_session=True,  # Ctrl-C is for the command
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
         self._all.append(process)
         return process
@@ -228,6 +231,11 @@ class Session:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _end_with_parent() -> None:
+    """See that this process is told to end when the one that started it is killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _answers(port: int) -> bool:

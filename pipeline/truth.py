@@ -60,6 +60,28 @@ class Match:
 
 
 @dataclass(frozen=True)
+class Entries:
+    """Images and their classes, as they stand somewhere.
+
+    Attributes:
+        source, column, kind, left_out: as in `Truth`.
+        uris: absolute local paths, or URIs with their scheme; an image may stand there several times.
+        classes: int32, one a URI, none null.
+    """
+
+    source: str
+    column: str | None
+    kind: str
+    uris: pa.ChunkedArray
+    classes: pa.Int32Array
+    left_out: dict[str, int]
+
+    def two_classes(self, uri: str, first: int, second: int) -> UsageError:
+        """What to raise when an image has two classes."""
+        return UsageError(f"{self.source}: {mask_credentials(uri)} has two classes, {first} and {second}")
+
+
+@dataclass(frozen=True)
 class Truth:
     """Which class each image is.
 
@@ -105,9 +127,26 @@ def read_truth(
     on_bad_line: str = "fail",
     key: str = "--truth",
 ) -> Truth:
+    """What `read_entries` reads, each image once. All of it is held in memory.
+
+    Raises:
+        UsageError: as `read_entries`; an image has two classes.
+    """
+    return _once_each(read_entries(path, labels, column, uri_column=uri_column, on_bad_line=on_bad_line, key=key))
+
+
+def read_entries(
+    path: str,
+    labels: Sequence[str] | None = None,
+    column: str | None = None,
+    *,
+    uri_column: str = "uri",
+    on_bad_line: str = "fail",
+    key: str = "--truth",
+) -> Entries:
     """Read a table of URIs and classes; or a folder, a glob or a list of images in folders named for their classes.
 
-    Relative URIs are joined to the folder of the file they stand in. All of it is held in memory.
+    Relative URIs are joined to the folder of the file they stand in. URIs and classes are held in memory.
 
     Args:
         path: CSV, TSV, JSON lines, Parquet, a WebDataset tar, a folder of images, ...: what `input.path` takes.
@@ -117,7 +156,7 @@ def read_truth(
         key: what messages call the argument.
 
     Raises:
-        UsageError: it cannot be read, has no such column, names no class, or two for one image.
+        UsageError: it cannot be read, has no such column, or names no class.
     """
     import pyarrow as pa
 
@@ -137,14 +176,14 @@ def read_truth(
     if not sum(map(len, uris)):
         raise UsageError(f"{source.name} names no image")
     there = [name for name in reading.columns if any(array is not None for array in values[name])]
-    images = pa.concat_arrays(uris)
+    images = pa.chunked_array(uris, pa.string())
     if there:
         arrays = [pa.nulls(len(u)) if v is None else v for u, v in zip(uris, values[there[0]], strict=True)]
-        return _truth(source.name, there[0], images, _concatenated(arrays), labels, left_out)
+        return _entries(source.name, there[0], images, _concatenated(arrays), labels, left_out)
     if column:
         raise UsageError(f"{source.name}: no column {column!r} (--column)")
     try:
-        return folder_truth(images, labels, source.name)
+        return _folder_entries(images, labels, source.name)
     except UsageError as error:
         if source.kind in ("folder", "image"):
             raise
@@ -158,10 +197,16 @@ def folder_truth(uris: pa.StringArray, labels: Sequence[str] | None, source: str
     Raises:
         UsageError: a folder's name is no class.
     """
+    import pyarrow as pa
+
+    return _once_each(_folder_entries(pa.chunked_array([uris]), labels, source))
+
+
+def _folder_entries(uris: pa.ChunkedArray, labels: Sequence[str] | None, source: str) -> Entries:
     import pyarrow.compute as pc
 
     folders = pc.struct_field(pc.extract_regex(uris, pattern=r"(?P<folder>[^/#]*)[/#][^/#]*$"), "folder")
-    return _truth(source, None, uris, folders, labels, Counter())
+    return _entries(source, None, uris, folders, labels, Counter())
 
 
 def class_indices(
@@ -257,26 +302,32 @@ def _is_text(type: pa.DataType) -> bool:
     return pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_string_view(type)
 
 
-def _truth(
-    source: str, column: str | None, uris: pa.StringArray, values: Any, labels: Any, left_out: Counter[str]
-) -> Truth:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
+def _entries(
+    source: str, column: str | None, uris: pa.ChunkedArray, values: Any, labels: Any, left_out: Counter[str]
+) -> Entries:
     classes = class_indices(values, column, labels, source)
     left_out.update(classes.left_out)
     told = classes.indices.is_valid()
-    rows = pa.table({"uri": uris.filter(told), "class": classes.indices.filter(told)})
-    if not rows.num_rows:
+    if told.true_count < len(told):
+        uris = uris.filter(told)
+    if not len(uris):
         raise UsageError(f"{source} tells no class (rows left out: {dict(left_out)})")
+    return Entries(source, column, classes.kind, uris, classes.indices.drop_null(), dict(left_out))
+
+
+def _once_each(entries: Entries) -> Truth:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rows = pa.table({"uri": entries.uris, "class": entries.classes})
     once = rows.group_by("uri", use_threads=False).aggregate([("class", "min"), ("class", "max")])
     differ = once.filter(pc.not_equal(once["class_min"], once["class_max"]))
     if differ.num_rows:
-        uri, first, second = (differ[name][0].as_py() for name in ("uri", "class_min", "class_max"))
-        raise UsageError(f"{source}: {mask_credentials(uri)} has two classes, {first} and {second}")
+        raise entries.two_classes(*(differ[name][0].as_py() for name in ("uri", "class_min", "class_max")))
     return Truth(
-        source, column, classes.kind, once["uri"].combine_chunks(), once["class_min"].combine_chunks(), dict(left_out)
-    )
+        entries.source, entries.column, entries.kind, once["uri"].combine_chunks(), once["class_min"].combine_chunks(),
+        entries.left_out,
+    )  # fmt: skip
 
 
 def _dictionary(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import UsageError
 from pipeline.query import predictions, quoted
 from pipeline.record import RunRecord
-from pipeline.truth import FOLDERS, QUERY, TO_LAST_SLASH, class_indices, read_truth
+from pipeline.truth import FOLDERS, QUERY, TO_LAST_SLASH, Entries, class_indices, read_entries
 from transforms.masking import mask_credentials
 from transforms.storage import Storage
 
@@ -104,12 +104,8 @@ def _by_image(
     connection: duckdb.DuckDBPyConnection, path: str, column: str | None, labels: Sequence[str] | None
 ) -> Judged:
     """The truth is a table of images: found by URI; where none is, by file names that are unique on both sides."""
-    import numpy as np
-    import pyarrow as pa
-
-    truth = read_truth(path, labels, column)
-    entries = pa.array(np.arange(len(truth.uris), dtype=np.int32))
-    connection.register("told", pa.table({"uri": truth.uris, "class": truth.classes, "entry": entries}))
+    truth = read_entries(path, labels, column)
+    known = _told(connection, truth)
     _make(connection, "JOIN told AS t ON predictions.uri = t.uri")
     by, matched = "uri", _count(connection, "judged")
     if not matched:
@@ -131,8 +127,24 @@ def _by_image(
             f"{mask_credentials(ours)!r} here, and {mask_credentials(truth.uris[0].as_py())!r} there"
         )
     used = connection.execute("SELECT count(DISTINCT entry) FROM judged").fetchall()[0][0]
-    unused = len(truth.uris) - used
-    return Judged(connection, path, truth.kind, by, images, images - matched, unused, truth.left_out)
+    return Judged(connection, path, truth.kind, by, images, images - matched, known - used, truth.left_out)
+
+
+def _told(connection: duckdb.DuckDBPyConnection, truth: Entries) -> int:
+    """Make the table `told` of the truth, each image once; returns how many that are."""
+    import numpy as np
+    import pyarrow as pa
+
+    entries = pa.array(np.arange(len(truth.uris), dtype=np.int32))
+    connection.register("entries", pa.table({"uri": truth.uris, "class": truth.classes, "entry": entries}))
+    connection.execute(
+        "CREATE TEMP TABLE told AS SELECT uri, min(class) AS class, max(class) AS other, min(entry) AS entry "
+        "FROM entries GROUP BY uri"
+    )
+    connection.unregister("entries")
+    for differs in connection.execute("SELECT uri, class, other FROM told WHERE class <> other LIMIT 1").fetchall():
+        raise truth.two_classes(*differs)
+    return _count(connection, "told")
 
 
 def _make(connection: duckdb.DuckDBPyConnection, join: str) -> None:

@@ -143,6 +143,7 @@ def test_an_image_named_twice_counts_twice(tmp_path: Path) -> None:
          "class 3, and the model's 3 labels are 0 to 2; does it count from 1?"),
         ("uri,label_index\n/photos/red/0.jpg,7\n", "class 7, and the model's 3 labels are 0 to 2"),
         ("uri,label_index\n/photos/red/0.jpg,-2\n", "class -2, and the model's 3 labels are 0 to 2"),
+        ("uri,label_index\n/photos/red/0.jpg,1\n/photos/red/0.jpg,2\n", "/photos/red/0.jpg has two classes, 1 and 2"),
         ("uri,label\n/photos/red/0.jpg,grren\n",
          "'grren' is none of the 3 labels of model.labels; did you mean 'green'?"),
     ],

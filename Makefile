@@ -29,7 +29,7 @@ lint: install
 	$(BIN)/mypy
 
 test: install quickstart-model lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # A Flink session cluster on this machine; needs Java and Maven.
 flink: install quickstart-model

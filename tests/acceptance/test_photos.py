@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -60,6 +61,38 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_photo_has_one_row_and_most_are_right(labelled: Path) -> None:
     check_rows(read_rows(labelled))
+
+
+def test_evaluate_counts_what_the_rows_say(labelled: Path, tmp_path: Path) -> None:
+    expected = truth()
+    rows = read_rows(labelled)
+    right = [row for row in rows if row["label_index"] == expected[Path(row["uri"]).name]]
+    among = [row for row in rows if expected[Path(row["uri"]).name] in {best["label_index"] for best in row["top_k"]}]
+    for column in ("label_index", "wnid"):
+        command = [
+            sys.executable,
+            "-m",
+            "pipeline.cli",
+            "evaluate",
+            str(labelled),
+            "--truth",
+            str(SAMPLE / "truth.csv"),
+        ]
+        command += ["--column", column, "--json", "--html", str(tmp_path / "page.html")]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, check=False)
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert (found["top_1"]["count"], found["top_5"]["count"]) == (len(right), len(among))
+        assert (found["images"], found["truth"]["found_by"]) == (200, "uri")
+        assert len(found["mistakes"]) == 200 - len(right)
+        page = (tmp_path / "page.html").read_text()
+        assert page.count('<img src="data:image/webp') == 200 - len(right)
+
+
+def test_the_report_holds_forty_photos(labelled: Path) -> None:
+    page = (labelled / "report.html").read_text()
+    assert 25 <= page.count('<img src="data:image/webp') <= 40
+    assert len(page) < 2_000_000
 
 
 def test_duckdb_pandas_and_polars_read_the_folder(labelled: Path) -> None:

@@ -196,14 +196,14 @@ def contents(output: Path, with_uris: bool) -> dict[str, str]:
 
 
 def test_nothing_tells_credentials(hublabel: Hublabel, leaky_list: Path) -> None:
-    said = hublabel.run("--set", f"input.path={leaky_list}")
+    said = hublabel.run("--set", f"input.path={leaky_list}", "--set", "report.html=true")
     assert said.code == 0, said.err
     assert SECRET not in said.out + said.err
     rows = hublabel.rows()
     assert [row["uri"] for row in rows[: len(LEAKY)]] == LEAKY
     assert {row["status"] for row in rows[: len(LEAKY)]} == {"failed"}
     found = contents(hublabel.output, with_uris=False)
-    assert {"run.yaml", "run.log", "report.json", "part-00000.parquet"} <= set(found)
+    assert {"run.yaml", "run.log", "report.json", "report.html", "part-00000.parquet"} <= set(found)
     assert [name for name, text in found.items() if SECRET in text] == []
 
 

@@ -22,10 +22,10 @@ from pipeline.extend import extend_plan
 from pipeline.inputs import Reading, find_inputs, read_input, stores
 from pipeline.plan import make_plan
 from tests.http_server import Exchange, ImageServer
-from tests.object_store import ObjectStore
+from tests.object_store import BUCKET, ObjectStore
 from tests.pipeline.lake import Lake, names, read, tar
 from tests.pipeline.planning import COMPRESS, plan_table
-from transforms import ranged
+from transforms import ranged, storage_gcs
 from transforms import read as read_module
 from transforms.errors import ImageError
 from transforms.read import read_bytes
@@ -70,6 +70,14 @@ def test_relative_uris_are_resolved_against_the_list(lake: Lake, form: str) -> N
     wanted = ["lists/x/a.jpg", "lists/x/b.jpg", "lists/c.jpg", "lists/x/e.jpg", f"{bucket}/f.jpg", "lists/x/x..jpg"]
     assert names(uri, lake) == [*wanted, "gs://g/..", "/l/..", "/m n"]
     assert read(uri)[1] == ({"blank_line": 1} if form == "txt" else {})
+
+
+def test_a_list_that_the_store_would_unpack_comes_as_it_is_stored(google_store: ObjectStore) -> None:
+    uris = [f"gs://b/{number}.jpg" for number in range(50_000)]
+    blob = storage_gcs.client().bucket(BUCKET).blob("unpacked/list.txt.gz")
+    blob.content_encoding = "gzip"
+    blob.upload_from_string(COMPRESS[".gz"]("\n".join(uris).encode()))
+    assert read(f"gs://{BUCKET}/unpacked/list.txt.gz")[0] == uris
 
 
 def test_names_that_are_no_utf8(lake: Lake) -> None:

@@ -181,6 +181,16 @@ def test_a_list_can_be_read_without_permission_to_list(s3_lake: Lake) -> None:
     assert names(f"{s3_lake.root}/list.txt", s3_lake) == ["a.jpg"]
 
 
+def test_who_may_only_list_is_told_so(lake: Lake) -> None:
+    lake.put_all("photos/a.jpg", "list.csv")
+    place = lake.root.partition("://")[2]
+    lists = [f"/{place.partition('/')[0]}", f"/storage/v1/b/{place.partition('/')[0]}/o"]
+    lake.server.refuse = lambda method, path, headers: None if path.rstrip("/") in lists else (403, "AccessDenied")
+    assert names(f"{lake.root}/photos", lake) == ["photos/a.jpg"]
+    assert refusal(f"{lake.root}/list.csv").startswith(f"'{lake.root}/list.csv' cannot be read: {lake.root}/list.csv: ")
+    assert refusal(f"{lake.root}/none.csv").startswith(f"'{lake.root}/none.csv' cannot be read: {lake.root}/none.csv: ")
+
+
 @pytest.mark.parametrize(("scheme", "module", "extra"), [("s3", "boto3", "aws"), ("gs", "google.cloud.storage", "gcp")])
 def test_a_library_that_is_missing(scheme: str, module: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_module, "_is_installed", lambda found: found != module)

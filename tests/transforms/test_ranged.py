@@ -85,6 +85,13 @@ def test_pieces_are_fetched_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
         assert b"".join(file.read(1_000) for _ in range(50)) == DATA[:50_000]
 
 
+def test_what_was_under_way_is_not_taken_for_what_is_elsewhere() -> None:
+    with StreamedObject(Object(), "x") as file:
+        for start in (0, 200_000, 50_000):
+            file.seek(start)
+            assert b"".join(file.read(1_000) for _ in range(60)) == DATA[start : start + 60_000]
+
+
 def test_reads_elsewhere_fetch_nothing_else() -> None:
     stored = Object()
     with StreamedObject(stored, "x") as file:

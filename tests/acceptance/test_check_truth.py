@@ -56,7 +56,7 @@ def checked(bench: Bench, planted: list[str]) -> dict[str, Any]:
     return summary.values()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("planted", "groups"),
@@ -94,7 +94,7 @@ def test_planted_mistakes_are_named(bench: Bench, planted: list[str], groups: li
     assert checked(bench, [*planted, *found["overrides"]])["passed"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "near",

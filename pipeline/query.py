@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import UsageError
+from pipeline.errors import HublabelError, UsageError
 from pipeline.record import NAME, RunRecord, load_record
 from transforms.parts import REQUESTS, newest_parts, read_rows
 from transforms.storage import LocalStorage, Storage, open_storage
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-MEMORY = "1GB"  # what DuckDB may take before it spills to disk
+MEMORY = "1GB"  # what DuckDB may take for `predictions` before it spills to disk
 
 
 def open_output(output: str) -> tuple[Storage, RunRecord]:
@@ -87,7 +87,7 @@ def connect(output: str) -> duckdb.DuckDBPyConnection:
     names = part_names(storage, record)
     if not names:
         raise UsageError(f"{output}: no image has been labelled yet")
-    connection = _bounded_connection()
+    connection = _connection()
     if isinstance(storage, LocalStorage):
         paths = [storage.path(name) for name in names]
         connection.read_parquet(paths, hive_partitioning=False).create_view("predictions")
@@ -107,7 +107,21 @@ def predictions(storage: Storage, record: RunRecord, columns: Sequence[str]) -> 
 
     Raises:
         UsageError: there is no part yet.
+        HublabelError: the parts cannot be read, by us or by queries in the body.
     """
+    import duckdb
+    import pyarrow as pa
+
+    try:
+        with _predictions(storage, record, columns) as connection:
+            yield connection
+    except (duckdb.Error, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise HublabelError(f"{storage.root}: cannot be read ({reason}); `hublabel verify` tells which part") from None
+
+
+@contextmanager
+def _predictions(storage: Storage, record: RunRecord, columns: Sequence[str]) -> Iterator[duckdb.DuckDBPyConnection]:
     import pyarrow.parquet as pq
 
     names = part_names(storage, record)
@@ -115,7 +129,8 @@ def predictions(storage: Storage, record: RunRecord, columns: Sequence[str]) -> 
         raise UsageError(f"{storage.root}: no image has been labelled yet")
     with storage.open(names[0]) as source:
         there = [column for column in pq.read_schema(source).names if column in columns]
-    with tempfile.TemporaryDirectory(prefix="hublabel-") as folder, _bounded_connection() as connection:
+    with tempfile.TemporaryDirectory(prefix="hublabel-") as folder, _connection() as connection:
+        connection.execute(f"SET memory_limit = '{MEMORY}'")
         connection.execute("SET temp_directory = ?", [folder])
         if isinstance(storage, LocalStorage):
             paths = [storage.path(name) for name in names]
@@ -135,12 +150,11 @@ def quoted(name: str) -> str:
     return f'"{escaped}"'
 
 
-def _bounded_connection() -> duckdb.DuckDBPyConnection:
+def _connection() -> duckdb.DuckDBPyConnection:
     import duckdb
 
     connection = duckdb.connect()
-    connection.execute(f"SET memory_limit = '{MEMORY}'")
-    # It would keep what it has read of the parts, up to that limit: each column is read once.
+    # It would keep what it has read of the parts, as much as fits: memory for nothing, as each is read once a query.
     connection.execute("SET enable_external_file_cache = false")
     return connection
 

@@ -104,8 +104,7 @@ def gather_facts(storage: Storage, record: RunRecord, pictures: int) -> Facts:
 
     Raises:
         UsageError: there is no part yet.
-        DamagedPartError: the rows of a part cannot be read.
-        duckdb.Error: neither can DuckDB.
+        HublabelError, DamagedPartError: the rows of a part cannot be read.
     """
     with predictions(storage, record, COLUMNS) as connection:
         asked = _Questions(connection)

@@ -78,7 +78,7 @@ def make_page(
 
     Raises:
         UsageError: there is no part yet, or run.yaml is of another version.
-        DamagedPartError: the rows of a part cannot be read.
+        HublabelError, DamagedPartError: the rows of a part cannot be read.
     """
     values = {**record.config, "report": {**record.config.get("report", {}), **(overrides or {})}}
     config = config_from_resolved(values, f"{storage.root}/{RECORD}")

@@ -191,6 +191,18 @@ def test_a_file_that_cannot_be_written(pictured: Path, capsys: pytest.CaptureFix
     )
 
 
+@pytest.mark.parametrize("command", [["report"], ["evaluate", "--truth", "folders"]])
+def test_a_damaged_part_is_told(pictured: Path, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    part = pictured / "predictions/00000/part-00001.parquet"
+    part.write_bytes(part.read_bytes()[:-50] + bytes(50))
+    assert cli.main([command[0], str(pictured), *command[1:]]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"hublabel: {pictured}: cannot be read (")
+    assert told.endswith("); `hublabel verify` tells which part\n")
+    assert "part-00001.parquet" in told
+    assert len(told.splitlines()) == 1
+
+
 # At the end of a run.
 
 WITH_PAGE = ("--set", "report.html=true")

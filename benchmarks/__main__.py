@@ -1,4 +1,4 @@
-"""Measure what docs/performance.md states, and write its tables: `make bench`, about a quarter of an hour on two cores.
+"""Measure what docs/performance.md states, and write its tables: `make bench`, about twenty minutes on two cores.
 
 The comparison with other software takes environments of its own: `make bench-peers`.
 """
@@ -12,7 +12,7 @@ import sys
 from benchmarks.measured import ROOT
 
 # Each in a process of its own: libraries, settings and memory of one must not weigh on the next.
-BENCHMARKS = ("whole_command", "memory", "growth", "large_runs", "stages", "decode", "model_calls")
+BENCHMARKS = ("whole_command", "end_to_end", "memory", "growth", "large_runs", "stages", "decode", "model_calls")
 
 
 def main() -> None:

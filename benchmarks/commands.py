@@ -66,7 +66,7 @@ def labels_below(folder: Path) -> Labels:
     """The labels in all Parquet files below `folder` that have columns `uri` and `label`."""
     found: Labels = {}
     for path in sorted(folder.rglob("*.parquet")):
-        if {"uri", "label"} <= set(pq.read_schema(path).names):
+        if path.is_file() and {"uri", "label"} <= set(pq.read_schema(path).names):  # Ray gives folders such names
             table = pq.read_table(path, columns=["uri", "label"], partitioning=None)
             found.update((Path(uri).name, label) for uri, label in zip(*table.to_pydict().values(), strict=True))
     return found

@@ -30,6 +30,8 @@ from transforms.storage import Storage
 NAME = "report.html"
 LABEL_BARS = 30
 LABEL_ROWS = 1000
+NAME_LIMIT = 200  # characters of a label in a plot
+CARDS = 12  # examples without thumbnails
 CONFIG_LIMIT = 50_000  # characters: a list of inputs may be long
 ACTIVATIONS = {
     "softmax": "a softmax over all classes",
@@ -85,41 +87,50 @@ def make_page(
     if coverage is None:
         coverage = Coverage(storage, record.plan)
         coverage.refresh()
-    facts = gather_facts(storage, record, config.report.thumbnails or 12)
+    facts = gather_facts(storage, record, config.report.thumbnails or CARDS)
     rate = rate_over_time(coverage.footers())
-    session = _session(storage)
     return render(
         "report.html",
         _plots(facts, rate),
-        name=os.path.basename(storage.root.rstrip("/")) or storage.root,
-        output=storage.root,
-        model=config.model.handle,
-        inputs=config.input.path if isinstance(config.input.path, str) else ", ".join(config.input.path),
         outcome={
             "complete": coverage.covered, "images": coverage.rows, "planned": record.plan.rows,
             "failed": coverage.failed, "labelled": coverage.rows - coverage.failed,
         },
-        finished=str(session.get("finished", "")).replace("T", " ").replace("Z", " UTC"),
-        session=session.get("last_session"),
         facts=facts,
         median_score=_median(facts.scores),
         bytes=sum(format.bytes for format in facts.formats),
-        activation=ACTIVATIONS[config.model.activation],
-        **_examples(facts, config),
         rate=rate and {"pauses": rate.pauses, "told_pauses": ", ".join(duration(gap) for _, gap in rate.pauses)},
         parts=coverage.shards,
         stages=sorted(coverage.seconds.items(), key=lambda item: -item[1]),
         most_seconds=max(coverage.seconds.values(), default=0) or 1,
-        left_out=", ".join(f"{n:,} {LEFT_OUT_WORDS.get(why, why)}" for why, n in record.plan.left_out.items() if n),
         label_bars=LABEL_BARS,
         label_rows=LABEL_ROWS,
-        config=shown(yaml.safe_dump(masked_config(record), sort_keys=False, allow_unicode=True), CONFIG_LIMIT),
-        versions=list(record.versions.items()),
-        fingerprints=[("run", record.fingerprint), ("plan", record.plan.fingerprint)]
-        + [(name, value) for name, value in record.pins.items() if name in ("model files", "label file") and value],
         sections=_sections(facts),
-        written=time.strftime("%Y-%m-%d %H:%M %Z"),
+        **_examples(facts, config),
+        **_run(storage, record, config),
     )  # fmt: skip
+
+
+def _run(storage: Storage, record: RunRecord, config: RunConfig) -> dict[str, Any]:
+    """What is told of the run itself."""
+    done = _json_report(storage)
+    left_out = {why: count for why, count in record.plan.left_out.items() if count}
+    fingerprints = {"run": record.fingerprint, "plan": record.plan.fingerprint}
+    fingerprints |= {name: record.pins[name] for name in ("model files", "label file") if record.pins.get(name)}
+    return {
+        "name": os.path.basename(storage.root.rstrip("/")) or storage.root,
+        "output": storage.root,
+        "model": config.model.handle,
+        "inputs": config.input.path if isinstance(config.input.path, str) else ", ".join(config.input.path),
+        "activation": ACTIVATIONS[config.model.activation],
+        "finished": str(done.get("finished", "")).replace("T", " ").replace("Z", " UTC"),
+        "session": done.get("last_session"),
+        "left_out": ", ".join(f"{count:,} {LEFT_OUT_WORDS.get(why, why)}" for why, count in left_out.items()),
+        "config": shown(yaml.safe_dump(masked_config(record), sort_keys=False, allow_unicode=True), CONFIG_LIMIT),
+        "versions": list(record.versions.items()),
+        "fingerprints": list(fingerprints.items()),
+        "written": time.strftime("%Y-%m-%d %H:%M %Z"),
+    }
 
 
 def _sections(facts: Facts) -> list[tuple[str, str]]:
@@ -127,7 +138,7 @@ def _sections(facts: Facts) -> list[tuple[str, str]]:
     return [*found, ("failures", "Failures"), ("rate", "Rate"), ("files", "Sizes and formats"), ("run", "The run")]
 
 
-def _session(storage: Storage) -> dict[str, Any]:
+def _json_report(storage: Storage) -> dict[str, Any]:
     """report.json, or nothing where there is none (yet)."""
     try:
         found = json.loads(storage.read(REPORT))
@@ -158,7 +169,7 @@ def _examples(facts: Facts, config: RunConfig) -> dict[str, Any]:
 def _plots(facts: Facts, rate: Rate | None) -> dict[str, plots.Spec]:
     found = {}
     if facts.labels:
-        top = [(label.label[:200], label.images) for label in facts.labels[:LABEL_BARS]]
+        top = [(shown(label.label, NAME_LIMIT), label.images) for label in facts.labels[:LABEL_BARS]]
         found["labels"] = plots.bars("Images by label", top, "images", sum(label.images for label in facts.labels))
         domain = _domain(facts.scores)
         found["scores"] = _histogram("Images by score", facts.scores, "score", format=".2f", domain=domain)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline import cli, report_html
+from pipeline.html.page import shown
 from pipeline.query import open_output
 from tests.hostile import ATTACKS, hostile_output
 from tests.labelled_output import failed, labelled, output_of
@@ -157,7 +158,7 @@ def test_no_text_becomes_markup(tmp_path: Path) -> None:
     assert "hunter2" not in page.source
     assert page.source.count(ATTACKS[-1]) == 1  # in the config, as part of the input's path
     names = [bar["name"] for bar in page.plots["labels"]["data"]["values"]]
-    assert names == [attack[:200] for attack in ATTACKS]
+    assert names == [shown(attack, 200) for attack in ATTACKS]
 
 
 def test_scripts_run_by_a_nonce_of_this_page_alone(pictured: Path) -> None:

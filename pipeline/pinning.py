@@ -78,7 +78,7 @@ def _planned(
     reading = table_reading(config)
     with plan_folder(storage) as folder, PlanProgress(console) as progress:
         plan = make_plan(
-            config.input.paths,
+            config.input.path,
             folder,
             batch_size=config.batch.size,
             limit=config.input.limit,
@@ -129,7 +129,7 @@ def _extended(record: RunRecord, config: RunConfig, storage: Storage, console: V
     with plan_folder(storage, record.plan) as folder, PlanProgress(console) as progress:
         plan = extend_plan(
             record.plan,
-            config.input.paths,
+            config.input.path,
             folder,
             batch_size=config.batch.size,
             shard_size=config.run.shard_size,

@@ -85,12 +85,12 @@ class StreamedObject(OpenObject):
     """
 
     def __init__(self, storage: RangedObject, name: str) -> None:
-        super().__init__(storage, name)
         self._piece, self._piece_start = b"", 0
         self._ahead = 0
         self._threads: ThreadPoolExecutor | None = None
         self._coming: deque[Future[bytes]] = deque()  # the pieces behind this one
         self._coming_end = 0
+        super().__init__(storage, name)
 
     @property
     def _piece_end(self) -> int:

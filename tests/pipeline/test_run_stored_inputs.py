@@ -63,8 +63,8 @@ def test_a_tar_that_was_rewritten_since_it_was_planned(lake: Lake, hublabel: Hub
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("{root}/nothing/", "'{root}/nothing/' does not exist; input.path[0] takes"),
-        ("{root}/*.jpg", "'{root}/*.jpg' matches no file; input.path[0] takes"),
+        ("{root}/nothing/", "'{root}/nothing/' does not exist; input.path takes"),
+        ("{root}/*.jpg", "'{root}/*.jpg' matches no file; input.path takes"),
         ("{scheme}://no-bucket-here/a/", "'{scheme}://no-bucket-here/a/' cannot be read: {scheme}://no-bucket-here/"),
         ("{root}/photos/", "'{root}/photos/' cannot be read: {root}/photos/: "),
         ("hdfs://nn/photos/", "'hdfs://nn/photos/': hdfs:// is not supported here: list its images in a text file, "),
@@ -78,7 +78,7 @@ def test_what_cannot_be_read_ends_the_command(
     lake.server.refuse = lambda method, path, headers: (403, "AccessDenied") if "/photos/" in said else None
     told = hublabel.run("--set", f"input.path={path.format(**names)}")
     assert told.code == 2
-    assert told.err.startswith(f"hublabel: {hublabel.config}\nhublabel: input.path[0]: {said.format(**names)}")
+    assert told.err.startswith(f"hublabel: {hublabel.config}\nhublabel: input.path: {said.format(**names)}")
     assert "Traceback" not in told.err
     assert children.started == 0
     assert not list(hublabel.output.rglob("*.parquet"))

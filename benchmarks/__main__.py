@@ -6,13 +6,14 @@ The comparison with other software takes environments of its own: `make bench-pe
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 
 from benchmarks.measured import ROOT
 
 # Each in a process of its own: libraries, settings and memory of one must not weigh on the next.
-BENCHMARKS = ("whole_command", "end_to_end", "memory", "growth", "large_runs", "stages", "decode", "model_calls")
+BENCHMARKS = ("whole_command", "memory", "growth", "large_runs", "stages", "decode", "model_calls")
 
 
 def main() -> None:
@@ -20,9 +21,10 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="+", choices=BENCHMARKS, default=BENCHMARKS, metavar="NAME", help="of %(choices)s"
     )
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     for name in parser.parse_args().only:
         print(f"== {name}", flush=True)
-        subprocess.run([sys.executable, "-m", f"benchmarks.{name}", "--write"], cwd=ROOT, check=True)
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}", "--write"], cwd=ROOT, env=environment, check=True)
 
 
 if __name__ == "__main__":

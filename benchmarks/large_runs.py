@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from benchmarks.commands import LABELS, QUICKSTART
 from benchmarks.measured import ROOT, Cost, measure
@@ -91,31 +92,36 @@ def _begin(settings: list[str], scratch: Path) -> None:
     from pipeline.config import load_config
     from pipeline.console import voice
     from pipeline.pinning import pinned_record
+    from pipeline.plan import SHARDS_PER_FILE
     from pipeline.signals import Signals
     from transforms.parts import PartFooter, encode_part, part_name
-    from transforms.records import Columns, Row, Shard, rows_to_table
+    from transforms.records import Shard
     from transforms.storage import LocalStorage
 
     storage = LocalStorage(str(scratch / "out"))
     storage.prepare()
     record = pinned_record(load_config(QUICKSTART, settings), storage, voice("quiet"), Signals())
-    labels = LABELS.read_text(encoding="utf-8").splitlines()
-    classes, scores = np.arange(TOP_K), np.linspace(0.9, 0.1, TOP_K, dtype=np.float32)
-    left, first = record.plan.shards - 1, 0
+    rows, left = _labelled(), record.plan.shards - 1
     for number, file in enumerate(record.plan.files):
         (scratch / "out" / "predictions" / f"{number:05d}").mkdir(parents=True)
         for group in range(min(file.shards, left)):
-            rows = [
-                Row(first + n, n, f"{n}.jpg", 16, 16, "jpeg", 700, "0" * 64, classes=classes, scores=scores)
-                for n in range(SHARD)
-            ]
+            first = (number * SHARDS_PER_FILE + group) * SHARD
+            table = rows.set_column(0, rows.schema.field(0), [np.arange(first, first + SHARD)])
             footer = PartFooter(
                 record.plan.fingerprint, number, group, 0, SHARD, 0, record.fingerprint, {"model": 1.0}, time.time()
             )
-            part = encode_part(rows_to_table(rows, Columns(TOP_K), labels, 0, None), footer)
-            (scratch / "out" / part_name(Shard(number, group, SHARD))).write_bytes(part)
-            first += SHARD
+            (scratch / "out" / part_name(Shard(number, group, SHARD))).write_bytes(encode_part(table, footer))
         left -= min(file.shards, left)
+
+
+def _labelled() -> pa.Table:
+    """The rows of a part, as they would be but for their numbers."""
+    from transforms.records import Columns, Row, rows_to_table
+
+    labels = LABELS.read_text(encoding="utf-8").splitlines()
+    classes, scores = np.arange(TOP_K), np.linspace(0.9, 0.1, TOP_K, dtype=np.float32)
+    rows = [Row(n, n, f"{n}.jpg", 16, 16, "jpeg", 700, "0" * 64, classes=classes, scores=scores) for n in range(SHARD)]
+    return rows_to_table(rows, Columns(TOP_K), labels, 0, None)
 
 
 def _listen(command: list[str]) -> Iterator[tuple[float, dict[str, Any]]]:

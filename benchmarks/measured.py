@@ -145,6 +145,7 @@ class _Family(threading.Thread):
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()
+        psutil.wait_procs(left, timeout=2)
 
     def kill(self) -> None:
         """End them all, the first one first: it would start others anew."""

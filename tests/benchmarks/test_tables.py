@@ -9,7 +9,6 @@ from PIL import Image
 
 from benchmarks import photos, tables
 from benchmarks.commands import agreement, labels_below
-from benchmarks.end_to_end import rate_of_all, rates_table
 from benchmarks.measured import Cost, steady_rate
 from benchmarks.memory import memory_table
 from benchmarks.targets import TARGETS, verdict, write_target
@@ -91,14 +90,6 @@ def test_each_side_begins_a_round_in_turn() -> None:
 
 def test_one_round_has_no_spread() -> None:
     assert tables.ratio([(3.0, 2.0)]) == "**1.50**"
-
-
-def test_a_heavy_model_is_compared_with_itself_bare() -> None:
-    assert rate_of_all([(32, 100.0), (64, 102.0), (96, 104.0)]) == 16.0
-    rates = {"bare loop, TensorFlow": [20.0, 10.0, 16.0], "hublabel": [19.0, 9.8, 14.0]}
-    lines = rates_table(rates).splitlines()
-    assert lines[2] == "| bare loop, TensorFlow | 16.0 | **1.00** (1.00 to 1.00) |"
-    assert lines[3] == "| hublabel | 14.0 | **0.95** (0.88 to 0.98) |"
 
 
 def test_memory_in_mebibytes() -> None:

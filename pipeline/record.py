@@ -25,7 +25,8 @@ FORMAT = 1
 
 # What may change between a run and its resumption; all else decides rows or labels.
 FREE = (
-    "batch.", "runner.", "run.", "report.", "output.path", "model.handle", "model.sha256", "model.labels", "model.staging",
+    "batch.", "runner.", "run.", "report.", "output.path", "model.handle", "model.sha256", "model.labels",
+    "model.staging",
     "input.http.", "input.user_agent", "input.allow_private_hosts",
 )  # fmt: skip
 

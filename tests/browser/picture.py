@@ -1,6 +1,7 @@
 """The picture of the report in README: `python -m tests.browser.picture` after `make run`.
 
-The top of the report on the sample photos (CC0, see samples/ORIGINS.md): on a desk in the light, on a telephone in the dark.
+The top of the report on the sample photos (CC0, see samples/ORIGINS.md): on a desk in the light, on a telephone in
+the dark.
 """
 
 from __future__ import annotations

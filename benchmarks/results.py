@@ -1,4 +1,4 @@
-"""Time and memory of `hublabel report` and `hublabel evaluate` over an output of millions of rows.
+"""Processor time and memory of `hublabel report` and `hublabel evaluate` over an output of millions of rows.
 
 The command:
 
@@ -39,10 +39,10 @@ def costs(rows: int) -> dict[str, Cost]:
 def report(rows: int, write: bool) -> None:
     """Measure, print, and put the table into the page when `write`."""
     lines = [
-        [f"`{name}`", f"{cost.seconds:.0f}", f"{cost.cpu_seconds:.0f}", f"{cost.tree_bytes / 2**20:,.0f}"]
+        [f"`{name}`", f"{cost.cpu_seconds:.0f}", f"{cost.tree_bytes / 2**20:,.0f}"]
         for name, cost in costs(rows).items()
     ]
-    text = table([f"{rows:,} rows", "s", "processor s", "peak RSS, MiB"], lines)
+    text = table([f"{rows:,} rows", "processor time, s", "peak RSS, MiB"], lines)
     print(f"\n{text}\n")
     if write:
         replace_table("results", text)

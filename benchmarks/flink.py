@@ -1,4 +1,4 @@
-"""`hublabel run` on a Flink session cluster of this machine, beside the DirectRunner: rates, start-up and memory.
+"""`hublabel run` on a Flink session cluster of this machine, beside the DirectRunner: what it costs.
 
 The command, once `deploy/flink/fetch` has got Flink:
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.commands import MODEL, agreement, labels_below, run_hublabel
+from benchmarks.commands import agreement, labels_below, run_hublabel
 from benchmarks.measured import Cost
 from benchmarks.photos import photo_folder, photo_kind
 from benchmarks.tables import replace_table, table
@@ -89,46 +89,58 @@ def watched(session: Session) -> Iterator[Memory]:
         memory.stop()
 
 
-def measure(photos: Path, scratch: Path) -> dict[str, tuple[Cost, Memory | None]]:
-    """Each case once, and the DirectRunner, all with the same labels.
+def processor_seconds(session: Session) -> float:
+    """What the session's processes have used so far, the workers that have ended included."""
+    times = [psutil.Process(process.pid).cpu_times() for process in session.processes]
+    return float(sum(found.user + found.system + found.children_user + found.children_system for found in times))
+
+
+def measure(photos: Path, scratch: Path) -> tuple[list[list[str]], Memory]:
+    """Label `photos` by the DirectRunner and in each case on Flink.
+
+    Returns:
+        A row of the table for each, and the memory of the last case.
 
     Raises:
         RuntimeError: the labels differ.
     """
-    found: dict[str, tuple[Cost, Memory | None]] = {DIRECT: (run_hublabel(photos, scratch, name=DIRECT), None)}
+    direct = run_hublabel(photos, scratch, name=DIRECT)
+    rows = [_row(DIRECT, direct, direct.cpu_seconds, None)]
     (scratch / "session").mkdir()
     with Session(scratch / "session", ports=Ports.free()) as session:
         places = {
-            "job_endpoint": f"{HOST}:{session.ports.jobs}",
-            "environment_config": f"{HOST}:{session.ports.workers}",
+            "runner.options.job_endpoint": f"{HOST}:{session.ports.jobs}",
+            "runner.options.environment_config": f"{HOST}:{session.ports.workers}",
+            "model.staging": scratch / "staged",
         }
         for name, options in CASES.items():
-            settings = [f"runner.options.{key}={value}" for key, value in {**places, **options}.items()]
-            settings += [f"model.staging={scratch / 'staged'}", f"model.handle={MODEL}"]
+            settings = {**places, **{f"runner.options.{key}": value for key, value in options.items()}}
+            overrides = [f"{key}={value}" for key, value in settings.items()]
+            before = processor_seconds(session)
             with watched(session) as memory:
-                cost = run_hublabel(photos, scratch, *settings, name=name, config="configs/flink.yaml")
-            found[name] = (cost, memory)
-            print(f"{name}: {cost.rate:.1f} images/s, first commit after {cost.first:.1f} s", flush=True)
+                cost = run_hublabel(photos, scratch, *overrides, name=name, config="configs/flink.yaml")
+            rows.append(_row(name, cost, processor_seconds(session) - before + cost.cpu_seconds, memory))
             if agreement(labels_below(scratch / DIRECT), labels_below(scratch / name)) < 1:
                 raise RuntimeError(f"{name}: other labels than the DirectRunner's")
-    return found
+    return rows, memory
+
+
+def _row(name: str, cost: Cost, used: float, memory: Memory | None) -> list[str]:
+    print(f"{name}: first commit after {cost.first:.1f} s, {cost.rate:.1f} images/s", flush=True)
+    workers = [str(len(memory.peaks["worker"])), str(memory.largest("worker"))] if memory else ["", ""]
+    return [name, f"{used:.0f}", *workers]
 
 
 def report(images: int, write: bool) -> None:
     """Measure, print, and put the tables into docs/flink.md when `write`."""
     with tempfile.TemporaryDirectory(prefix="hublabel-bench-") as folder:
-        found = measure(photo_folder(Path(folder) / "photos", images), Path(folder))
-    rows = [
-        [name, f"{cost.first:.1f}", f"{cost.rate:.1f}", str(memory.largest("worker")) if memory else ""]
-        for name, (cost, memory) in found.items()
-    ]
-    rates = table(["", "command to first commit, s", "images/s", "largest worker, MiB"], rows)
-    last = [memory for _, memory in found.values() if memory][-1]
+        rows, memory = measure(photo_folder(Path(folder) / "photos", images), Path(folder))
+    cases = table(["", "CPU of all processes, s", "worker processes", "largest worker, MiB"], rows)
     kinds = ["JobManager", "TaskManager", "job server", "worker pool"]
-    parts = table([*kinds], [[str(last.largest(kind)) for kind in kinds]])
+    parts = table(["", *kinds], [["largest, MiB", *(str(memory.largest(kind)) for kind in kinds)]])
     text = (
-        f"{images:,} photos ({photo_kind()}), {psutil.cpu_count()} cores for all of it, one run each, the same labels "
-        f"in all.\n\n{rates}\n\nPeak memory of the other parts after these jobs, MiB:\n\n{parts}"
+        f"{images:,} photos ({photo_kind()}), one run each, in this order; the same labels in all.\n\n{cases}\n\n"
+        f"The other parts, after these jobs:\n\n{parts}"
     )
     print(f"\n{text}\n")
     if write:
@@ -137,7 +149,7 @@ def report(images: int, write: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--images", type=int, default=2000, help="photos (default: 2000)")
     parser.add_argument("--write", action="store_true", help="write the tables into docs/flink.md")
     arguments = parser.parse_args()
     report(arguments.images, arguments.write)

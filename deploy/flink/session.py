@@ -102,7 +102,7 @@ class Session:
     taskmanagers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __enter__(self) -> Session:
-        self._all: list[subprocess.Popen[bytes]] = []
+        self._parts: list[subprocess.Popen[bytes]] = []
         self._started = 0
         self.ports.check()
         self._configure()
@@ -120,6 +120,11 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self._end()
+
+    @property
+    def processes(self) -> list[subprocess.Popen[bytes]]:
+        """Those of all parts that are alive."""
+        return [process for process in self._parts if process.poll() is None]
 
     def ask(self, path: str) -> Any:
         """What Flink's REST interface answers to `GET /path`."""
@@ -209,7 +214,7 @@ class Session:
                 start_new_session=True,  # Ctrl-C is for the command
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
-        self._all.append(process)
+        self._parts.append(process)
         return process
 
     def _wait(self, name: str, process: subprocess.Popen[bytes], until: Callable[[], bool]) -> None:
@@ -222,10 +227,10 @@ class Session:
             time.sleep(0.1)
 
     def _end(self) -> None:
-        for process in reversed(self._all):
+        for process in reversed(self._parts):
             process.terminate()
         deadline = time.monotonic() + STOP_PATIENCE
-        for process in reversed(self._all):
+        for process in reversed(self._parts):
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:

@@ -15,11 +15,12 @@ def python(program: str) -> list[str]:
     return [sys.executable, "-c", program]
 
 
-def test_a_command_is_measured_with_its_children() -> None:
-    child = "x = bytearray(b'x') * 10**8; import time; time.sleep(1)"
+def test_a_command_is_measured_with_its_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measured, "FAMILY", 1)
+    child = "x = bytearray(b'x') * 10**8; import time; time.sleep(2)"
     began = time.time()
     cost = measure(python(f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"), list)
-    assert cost.seconds > 1
+    assert cost.seconds > 2
     assert cost.largest_bytes > 10**8
     assert cost.tree_bytes > cost.largest_bytes
     assert 0 < cost.cpu_seconds <= time.time() - began
@@ -43,8 +44,9 @@ def test_a_hung_command_is_killed() -> None:
 
 
 def test_nobody_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measured, "FAMILY", 1)
     monkeypatch.setattr(measured, "LEAVING", 0.1)
     left, pid = [sys.executable, "-c", "import time; time.sleep(100)"], tmp_path / "pid"
-    start = f"import subprocess, time; left = subprocess.Popen({left}); time.sleep(1)"
+    start = f"import subprocess, time; left = subprocess.Popen({left}); time.sleep(2)"
     measure(python(f"{start}; open({str(pid)!r}, 'w').write(str(left.pid))"), list)
     assert not psutil.pid_exists(int(pid.read_text())) or psutil.Process(int(pid.read_text())).status() == "zombie"

@@ -81,14 +81,20 @@ def load_job(storage: Storage) -> JobRecord | None:
         ) from None
 
 
+def active_job(storage: Storage) -> JobRecord | None:
+    """The run's last job, unless it is known to have ended. Raises UsageError as `load_job`."""
+    job = load_job(storage)
+    return None if job is None or job.ended else job
+
+
 def check_job(storage: Storage, runner: str) -> None:
     """See that no job of another runner may be at work on this output.
 
     Raises:
         UsageError: naming it, or job.json is damaged.
     """
-    job = load_job(storage)
-    if job is not None and not job.ended and job.runner != runner:
+    job = active_job(storage)
+    if job is not None and job.runner != runner:
         raise UsageError(
             f"{storage.root}: {job} may still go on, and runner.name is {runner} now; attach to it by running with "
             f"{job.runner} again, or, when it has ended, delete {storage.root}/{NAME}"

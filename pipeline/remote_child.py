@@ -22,18 +22,20 @@ from pipeline.agreement import tell_agreement
 from pipeline.child import MARKS_PATIENCE, child_main, finish, root_cause
 from pipeline.config import RunConfig, config_from_resolved
 from pipeline.errors import HublabelError, UsageError
-from pipeline.job_record import ENDED, JobRecord, load_job, new_job, save_job
+from pipeline.job_record import ENDED, JobRecord, active_job, new_job, save_job
 from pipeline.progress import LABELLING
 from pipeline.record import RunRecord, load_record
 from pipeline.runner_table import workers_are_here
 from pipeline.submission import pipeline_for
 from transforms.attempts import remove_marks, withdraw_marks
 from transforms.masked_output import mask_output
+from transforms.parts import newest_parts
 from transforms.records import Shard
 from transforms.storage import Storage, open_storage
 
 POLL, SLOWEST_POLL = 0.2, 5.0  # seconds between looks at the job: often at first, then as the service likes it
 NO_ANSWER = 600.0  # seconds without an answer after which the job is left to itself
+GO_ON = "what is committed stays: run the same command again to go on"
 Tell = Callable[..., None]
 
 
@@ -79,22 +81,33 @@ def run(output: str, shards: list[Shard], tell: Tell, orders: Orders) -> None:
     if record is None:
         raise HublabelError(f"{output}: no run to go on with")
     config = config_from_resolved(record.config, f"{output}/run.yaml")
-    known = load_job(storage)
-    job = None
-    if known is not None and not known.ended and known.runner == config.runner.name:
+    here = workers_are_here(config.runner.name, config.runner.options)
+    known = active_job(storage)
+    if known is not None:
         tell("phase", name="looking for the job")
         job = find_job(known.runner, config.runner.options, known.name, known.id)
         if job is None:
             tell("say", text=f"{known} is not known there any more")
-    if job is not None and known is not None:
-        known = save_job(storage, known, id=job.id)
-        tell("say", text=f"attached to {known}")
-    else:
+        elif here:
+            job.cancel()
+            tell("say", text=f"{known} has lost its workers with its launcher, and is cancelled")
+        else:
+            known = save_job(storage, known, id=job.id)
+            tell("say", text=f"attached to {known}")
+            _see_to_the_end(storage, record, known, job, tell, orders)
+            shards = _left(storage, record, shards)  # the job was submitted for others, if the run was extended
+    if shards and not orders.cancel.is_set():
         known, job = _submit(storage, record, config, shards, tell)
         tell("say", text=f"submitted {known}")
-    if workers_are_here(config.runner.name, config.runner.options):
-        orders.job = job
-    _see_to_the_end(storage, record, known, job, tell, orders)
+        if here:
+            orders.job = job
+        _see_to_the_end(storage, record, known, job, tell, orders)
+
+
+def _left(storage: Storage, record: RunRecord, shards: list[Shard]) -> list[Shard]:
+    """Those of `shards` that have no part yet."""
+    parts = [newest_parts(storage, number) for number in range(len(record.plan.files))]
+    return [shard for shard in shards if parts[shard.file].get(shard.row_group, (-1, ""))[0] < shard.generation]
 
 
 def _submit(
@@ -128,12 +141,11 @@ def _see_to_the_end(
         for number in range(len(record.plan.files)):  # its workers were stopped, no image has killed them
             remove_marks(storage, number)
         if not orders.cancel.is_set():
-            raise HublabelError(f"{known} was cancelled; what is committed stays: run the same command again to go on")
+            raise HublabelError(f"{known} was cancelled; {GO_ON}")
     elif state == "FAILED":
         why = job.failure()
-        raise HublabelError(
-            f"{known} failed: {root_cause(RuntimeError(why)) if why else 'the runner does not say why'}"
-        )
+        why = root_cause(RuntimeError(why)) if why else "the runner does not say why"
+        raise HublabelError(f"{known} failed: {why}; {GO_ON}")
 
 
 def watch(

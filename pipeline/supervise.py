@@ -14,7 +14,7 @@ from pipeline.children import Children
 from pipeline.config import RunConfig
 from pipeline.console import Voice
 from pipeline.errors import HublabelError, TooManyFailedError, UsageError
-from pipeline.job_record import check_job
+from pipeline.job_record import active_job, check_job
 from pipeline.leaving import leave
 from pipeline.lock import output_lock
 from pipeline.pinning import pinned_record
@@ -125,7 +125,8 @@ def retry(config: RunConfig, console: Voice, choose: Choose) -> Outcome:
 def _label_and_finish(
     config: RunConfig, storage: Storage, outcome: Outcome, console: Voice, children: Children
 ) -> None:
-    _check_budget(config, outcome.coverage)  # before TensorFlow is started for nothing, or a run over it is finished
+    if active_job(storage) is None:  # else only an attached child can cancel it
+        _check_budget(config, outcome.coverage)  # before TensorFlow is started for nothing, or it is finished over it
     if not outcome.coverage.complete:
         storage.delete(SUCCESS)
         try:
@@ -185,7 +186,7 @@ def _label(config: RunConfig, outcome: Outcome, console: Voice, children: Childr
                 except (StoppedError, TooManyFailedError) as reason:
                     progress.hide()
                     if is_remote(config.runner.name):
-                        leave(child, reason, console)
+                        leave(child, coverage.storage, reason, console)
                     raise
             coverage.refresh()
             _check_budget(config, coverage)

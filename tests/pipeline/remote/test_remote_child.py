@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
+from pipeline.config import RunConfig
 from pipeline.errors import HublabelError
-from pipeline.job_record import JobRecord, load_job
+from pipeline.job_record import JobRecord, load_job, save_job
 from pipeline.plan import Plan, PlanFile
-from pipeline.record import RunRecord
-from pipeline.remote_child import NO_ANSWER, Orders, _see_to_the_end, watch
+from pipeline.record import RunRecord, save_record
+from pipeline.remote_child import NO_ANSWER, Orders, _see_to_the_end, run, watch
 from pipeline.remote_jobs import NoAnswerError
 from transforms.attempts import mark_name
+from transforms.parts import part_name
 from transforms.records import Shard
 from transforms.storage import LocalStorage
 
@@ -162,5 +164,85 @@ def test_a_job_that_somebody_else_cancels_ends_the_run(storage: LocalStorage) ->
 def test_a_job_that_fails_says_why(storage: LocalStorage, failure: str, said: str) -> None:
     with pytest.raises(HublabelError) as caught:
         seen_to(storage, FakeJob("RUNNING", "FAILED", failure=failure), Orders())
-    assert str(caught.value) == f"job id-1 (PortableRunner at host:1) failed: {said}"
+    assert str(caught.value) == (
+        f"job id-1 (PortableRunner at host:1) failed: {said}; "
+        "what is committed stays: run the same command again to go on"
+    )
     assert marks(storage) == ["attempts/00000/00003-1"]  # an image may have killed the worker
+
+
+class Everything:
+    """A run with a job that may go on, its runner and its launcher's child; what is submitted labels nothing."""
+
+    def __init__(self, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch, job: FakeJob, **options: str) -> None:
+        self.said: list[str] = []
+        self.submitted: list[list[Shard]] = []
+        self.orders, self._storage = Orders(), storage
+        config = {
+            "input": {"path": "list.txt"}, "model": {"handle": "/m"}, "output": {"path": storage.root},
+            "runner": {"name": "PortableRunner", "options": {"job_endpoint": "host:1", **options}},
+        }  # fmt: skip
+        plan = Plan(10, 3, 4, (PlanFile("plan/plan-00000.parquet", 3, 10, 4, 100),), "", {})
+        values = RunConfig.model_validate(config).resolved()
+        save_record(storage, RunRecord(storage.root, values, "/m", {"model files": ""}, plan, {}))
+        save_job(storage, KNOWN)
+        monkeypatch.setattr("pipeline.runners.find_job", lambda *_: job)
+        monkeypatch.setattr("pipeline.remote_child._submit", self._submit)
+
+    def _submit(self, storage: Any, record: Any, config: Any, shards: list[Shard], tell: Any) -> Any:
+        self.submitted.append(shards)
+        return JobRecord("PortableRunner", "host:1", "hublabel-2", "id-2"), FakeJob("DONE")
+
+    def run(self, *shards: Shard) -> None:
+        run(self._storage.root, list(shards), self._tell, self.orders)
+
+    def _tell(self, event: str, **values: Any) -> None:
+        if event == "say":
+            self.said.append(values["text"])
+
+
+def commit(storage: LocalStorage, shard: Shard) -> None:
+    """Something with the name of the shard's part."""
+    assert storage.put_if_absent(part_name(shard), b"part")
+
+
+def test_what_an_attached_job_was_not_submitted_for_gets_a_job_of_its_own(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_there_is = Everything(storage, monkeypatch, FakeJob("DONE"))
+    first, again, last = Shard(0, 0, 4), Shard(0, 1, 1, generation=1, positions=(2,)), Shard(0, 2, 2)
+    commit(storage, first)
+    commit(storage, Shard(0, 1, 4))
+    all_there_is.run(first, again, last)
+    assert all_there_is.submitted == [[again, last]]
+    assert all_there_is.said == [f"attached to {KNOWN}", "submitted job id-2 (PortableRunner at host:1)"]
+
+
+def test_an_attached_job_that_did_it_all_gets_no_successor(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_there_is = Everything(storage, monkeypatch, FakeJob("DONE"))
+    commit(storage, Shard(0, 0, 4))
+    all_there_is.run(Shard(0, 0, 4))
+    assert all_there_is.submitted == []
+
+
+def test_an_attached_job_that_is_cancelled_gets_no_successor(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_there_is = Everything(storage, monkeypatch, FakeJob("RUNNING"))
+    all_there_is.orders.cancel.set()
+    all_there_is.run(Shard(0, 0, 4))
+    assert all_there_is.submitted == []
+
+
+def test_a_job_whose_workers_went_with_its_launcher_is_not_waited_for(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = FakeJob("RUNNING")
+    all_there_is = Everything(storage, monkeypatch, job, environment_type="LOOPBACK")
+    all_there_is.run(Shard(0, 0, 4))
+    assert job.cancelled == 1
+    assert all_there_is.submitted == [[Shard(0, 0, 4)]]
+    assert all_there_is.said[0] == f"{KNOWN} has lost its workers with its launcher, and is cancelled"
+    assert all_there_is.orders.job.id == "id-1"  # of the successor

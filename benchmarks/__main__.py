@@ -13,7 +13,7 @@ import sys
 from benchmarks.measured import ROOT
 
 # Each in a process of its own: libraries, settings and memory of one must not weigh on the next.
-BENCHMARKS = ("whole_command", "memory", "growth", "large_runs", "stages", "decode", "model_calls")
+BENCHMARKS = ("whole_command", "memory", "growth", "large_runs", "stages", "decode", "model_calls", "engines")
 
 
 def main() -> None:

@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 
 from tests.pipeline.running import fingerprints, parts_of, read_rows
+from transforms.engines.processor import has_bfloat16
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SAMPLE = CHECKOUT.parent / "shared" / "imagenet_sample"
 ACCURACY = 0.87
+needs_bfloat16 = pytest.mark.skipif(not has_bfloat16(), reason="this processor has no bfloat16")
 
 
 def command(output: Path, *overrides: str) -> list[str]:
@@ -93,6 +95,27 @@ def test_the_report_holds_forty_photos(labelled: Path) -> None:
     page = (labelled / "report.html").read_text()
     assert 25 <= page.count('<img src="data:image/webp') <= 40
     assert len(page) < 2_000_000
+
+
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=needs_bfloat16)])
+def test_another_engine_gives_the_same_labels(labelled: Path, tmp_path: Path, precision: str) -> None:
+    output = tmp_path / "out"
+    said = run(output, "model.engine=openvino", f"model.precision={precision}")
+    assert "200 images: 200 labelled, 0 failed" in said
+    rows, expected = read_rows(output), read_rows(labelled)
+    check_rows(rows)
+    same = sum(row["label_index"] == right["label_index"] for row, right in zip(rows, expected, strict=True))
+    differences = [abs(row["score"] - right["score"]) for row, right in zip(rows, expected, strict=True)]
+    if precision == "float32":
+        assert same == 200
+        assert max(differences) < 1e-5
+        assert not (output / "agreement.json").exists()
+        return
+    agreement = json.loads((output / "agreement.json").read_text())
+    assert agreement["images"] > 100
+    assert agreement["top1"] >= 0.95
+    assert same >= 0.95 * 200
+    assert 1e-5 < max(differences) < 0.2
 
 
 def test_duckdb_pandas_and_polars_read_the_folder(labelled: Path) -> None:

@@ -20,6 +20,7 @@ from pipeline.models.torch_checkpoint import read_checkpoint
 from tests.pipeline.models.published_module import save_published_module
 from tests.transforms.test_model import SPEC
 from transforms.engines.graphs import NotRewritableError
+from transforms.engines.openvino import OpenVINOEngine
 from transforms.engines.rewriting import rewritten
 from transforms.engines.tensorflow import TensorFlowEngine
 
@@ -256,9 +257,10 @@ def convmixer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         return {"folder": folder, "size": size, "images": file["images_nhwc"], "logits": file["logits"]}
 
 
+@pytest.mark.parametrize("engine", [TensorFlowEngine, OpenVINOEngine])
 @pytest.mark.parametrize("form", ["published", "exported"])
 def test_a_convmixer_still_gives_pytorchs_logits(
-    convmixer: dict[str, Any], form: str, caplog: pytest.LogCaptureFixture
+    convmixer: dict[str, Any], form: str, engine: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     images = convmixer["images"]
     if form == "published":
@@ -266,7 +268,7 @@ def test_a_convmixer_still_gives_pytorchs_logits(
     spec = replace(
         SPEC, path=str(convmixer["folder"] / form), image_shape=images.shape[1:], batch_size=len(images)
     )  # fmt: skip
-    found = TensorFlowEngine(spec).compile(len(images))(images)["logits"]
+    found = engine(spec).compile(len(images))(images)["logits"]
     np.testing.assert_allclose(found, convmixer["logits"], rtol=1e-4, atol=1e-6)
     assert caplog.messages == []
 

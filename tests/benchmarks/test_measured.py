@@ -21,8 +21,8 @@ def test_a_command_is_measured_with_its_children(monkeypatch: pytest.MonkeyPatch
     began = time.time()
     cost = measure(python(f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"), list)
     assert cost.seconds > 2
-    assert cost.largest_bytes > 10**8
-    assert cost.tree_bytes > cost.largest_bytes
+    assert cost.largest_bytes > 10**8  # of a large process that forks, its own size: Linux keeps it across exec
+    assert cost.tree_bytes > 10**8
     assert 0 < cost.cpu_seconds <= time.time() - began
     assert str(cost.first) == str(cost.rate) == "nan"
 

@@ -19,10 +19,12 @@
   });
   Promise.all(drawn).then(() => document.documentElement.setAttribute("data-drawn", drawn.length));
 
-  // On paper nothing can be opened.
+  // On paper nothing can be opened; long tables stay closed, their plots tell enough.
+  const ROWS = 20;
   let closed = [];
   addEventListener("beforeprint", () => {
     closed = [...document.querySelectorAll("details:not([open])")];
+    closed = closed.filter((details) => details.querySelectorAll("tr").length <= ROWS);
     closed.forEach((details) => (details.open = true));
   });
   addEventListener("afterprint", () => closed.forEach((details) => (details.open = false)));

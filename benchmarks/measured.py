@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -82,13 +82,12 @@ def measure(command: Sequence[str], read_progress: Callable[[], Progress], timeo
         said = "".join(complaints[-40:])
         raise CommandError(f"{' '.join(command)} ended with {process.returncode}:\n{said}")
     progress = read_progress()
-    unit = 1 if sys.platform == "darwin" else 1024
     return Cost(
         seconds=seconds,
         cpu_seconds=max(usage.ru_utime + usage.ru_stime, family.cpu_seconds),
         first=progress[0][1] - began_at if progress else float("nan"),
         rate=steady_rate(progress),
-        largest_bytes=usage.ru_maxrss * unit,
+        largest_bytes=family.largest_bytes,
         tree_bytes=family.peak_bytes,
     )
 
@@ -107,7 +106,7 @@ class _Family(threading.Thread):
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
-        self.peak_bytes = 0
+        self.peak_bytes = self.largest_bytes = 0
         self._members = {pid: psutil.Process(pid)}
         self._root = self._members[pid]
         self._used: dict[int, float] = {}
@@ -133,9 +132,11 @@ class _Family(threading.Thread):
         try:
             times = process.cpu_times()
             self._used[process.pid] = times.user + times.system
-            return int(process.memory_info().rss)
+            resident = int(process.memory_info().rss)
         except psutil.Error:
             return 0
+        self.largest_bytes = max(self.largest_bytes, resident, _peak(process.pid))
+        return resident
 
     def stop(self) -> None:
         """Watch no more; whoever is left behind gets time to end, and is killed after it."""
@@ -152,3 +153,16 @@ class _Family(threading.Thread):
         for process in list(self._members.values()):
             with contextlib.suppress(psutil.Error):
                 process.kill()
+
+
+def _peak(pid: int) -> int:
+    """The most resident bytes that a process has had; 0 where the system does not tell.
+
+    `getrusage` would tell as much of a child whose parent had more before it became another program.
+    """
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", text, re.MULTILINE)
+    return 1024 * int(found[1]) if found else 0

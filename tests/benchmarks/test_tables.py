@@ -103,10 +103,9 @@ def test_agreement_is_by_photo(tmp_path: Path) -> None:
     pq.write_table(pa.table({"uri": ["/x/a.jpg", "/x/b.jpg"], "label": ["cat", "dog"]}), part)
     (tmp_path / "hublabel" / "plan").mkdir()
     pq.write_table(pa.table({"uri": ["/x/a.jpg", "/x/b.jpg"]}), tmp_path / "hublabel" / "plan" / "plan.parquet")
-    (tmp_path / "script").mkdir()
-    pq.write_table(
-        pa.table({"uri": ["/y/b.jpg", "/y/a.jpg"], "label": ["dog", None]}), tmp_path / "script" / "a.parquet"
-    )
+    inside = tmp_path / "script" / "labels.parquet" / "a.parquet"  # as Ray writes it
+    inside.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"uri": ["/y/b.jpg", "/y/a.jpg"], "label": ["dog", None]}), inside)
     ours, theirs = labels_below(tmp_path / "hublabel"), labels_below(tmp_path / "script")
     assert ours == {"a.jpg": "cat", "b.jpg": "dog"}
     assert theirs == {"a.jpg": None, "b.jpg": "dog"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any
 
@@ -23,8 +22,7 @@ from transforms.engines.engine import (
 
 SIGNATURE = "serving_default"  # the one that OpenVINO looks for
 INSTEAD = "use model.engine: tensorflow"
-PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # int8 says itself what is quantized
-QUANTIZED = "openvino_int8.xml"  # beside the SavedModel it was made of; its weights lie in the .bin of that name
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 SETTINGS = {
     "PERFORMANCE_HINT": "LATENCY",  # one stream of batches, all processors for each; THROUGHPUT would split them
     "ENABLE_CPU_PINNING": False,  # the next images are decoded meanwhile, on the same processors
@@ -36,9 +34,6 @@ _BORING = re.compile(
 
 class OpenVINOEngine:
     """A SavedModel, read by OpenVINO; see `engine.Engine`.
-
-    Attributes:
-        model: openvino.Model from the images to the spec's outputs.
 
     Raises:
         ModelError: it is no SavedModel, not one that OpenVINO takes, or has no such input or output, or other images.
@@ -54,12 +49,11 @@ class OpenVINOEngine:
         self.title = f"OpenVINO {openvino.__version__.partition('-')[0]}"
         self._spec, self._core = spec, openvino.Core()
         self._settings = {**SETTINGS, "INFERENCE_PRECISION_HINT": _hint(spec, self._core)}
-        path = _file(spec)
         try:
-            model = self._core.read_model(path)
+            model = self._core.read_model(spec.path)
         except RuntimeError as error:
-            raise ModelError(f"model.engine: OpenVINO cannot read {path}: {_reason(error)}; {INSTEAD}") from error
-        self.model, self._places = _only_what_is_used(model, spec)
+            raise ModelError(f"model.engine: OpenVINO cannot read {spec.path}: {_reason(error)}; {INSTEAD}") from error
+        self._model, self._places = _only_what_is_used(model, spec)
 
     def ahead(self, images: np.ndarray) -> np.ndarray:
         """The images themselves: they are read where they are."""
@@ -70,7 +64,7 @@ class OpenVINOEngine:
         import openvino
 
         shape = [batch_size, *self._spec.image_shape]
-        model = self.model.clone()
+        model = self._model.clone()
         if not model.input().get_partial_shape().compatible(openvino.PartialShape(shape)):
             raise unfit(_described(model.input()), self._spec)
         try:
@@ -101,23 +95,11 @@ def _openvino() -> Any:
     return openvino
 
 
-def _file(spec: ModelSpec) -> str:
-    """What is read: the SavedModel's directory, or the quantized model in it."""
-    if spec.precision != "int8":
-        return spec.path
-    path = os.path.join(spec.path, QUANTIZED)
-    if not os.path.exists(path):
-        raise ModelError(
-            f"model.precision: int8 needs a quantized model, and {spec.path} holds none; "
-            "make one by `hublabel quantize CONFIG --output DIR` and let model.handle name it"
-        )
-    return path
-
-
 def _hint(spec: ModelSpec, core: Any) -> str:
     """What OpenVINO calls the precision."""
     if spec.precision not in PRECISIONS:
-        raise ModelError(f"model.precision: OpenVINO computes in {', '.join(PRECISIONS)} here, not in {spec.precision}")
+        known = " or ".join(PRECISIONS)
+        raise ModelError(f"model.precision: OpenVINO computes in {known} here, not in {spec.precision}")
     if spec.precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise ModelError(f"model.precision: {NO_BFLOAT16}")
     return PRECISIONS[spec.precision]

@@ -102,7 +102,7 @@ class Session:
     taskmanagers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __enter__(self) -> Session:
-        self._parts: list[subprocess.Popen[bytes]] = []
+        self._parts: dict[subprocess.Popen[bytes], str] = {}  # and the names of their logs
         self._started = 0
         self.ports.check()
         self._configure()
@@ -111,8 +111,8 @@ class Session:
             self.pool = self._worker_pool()
             self.jobserver = self._job_server()
             self.complete()
-            self._wait("worker-pool", self.pool, lambda: _answers(self.ports.workers))
-            self._wait("job-server", self.jobserver, lambda: _answers(self.ports.jobs))
+            self._wait([self.pool], lambda: _answers(self.ports.workers))
+            self._wait([self.jobserver], lambda: _answers(self.ports.jobs))
         except BaseException:
             self._end()
             raise
@@ -138,7 +138,8 @@ class Session:
             self._started += 1
             name = f"taskmanager-{self._started}"
             self.taskmanagers.append(self._flink(name, "taskexecutor.TaskManagerRunner", "TM"))
-        self._wait("jobmanager", self.jobmanager, lambda: len(self.ask("taskmanagers")["taskmanagers"]) == TASKMANAGERS)
+        registered = [self.jobmanager, *self.taskmanagers]
+        self._wait(registered, lambda: len(self.ask("taskmanagers")["taskmanagers"]) == TASKMANAGERS)
 
     # The parts.
 
@@ -214,16 +215,19 @@ class Session:
                 start_new_session=True,  # Ctrl-C is for the command
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
-        self._parts.append(process)
+        self._parts[process] = name
         return process
 
-    def _wait(self, name: str, process: subprocess.Popen[bytes], until: Callable[[], bool]) -> None:
+    def _wait(self, parts: Sequence[subprocess.Popen[bytes]], until: Callable[[], bool]) -> None:
+        """Wait until something is true that these parts are needed for."""
         deadline = time.monotonic() + START_PATIENCE
         while not _true(until):
-            if process.poll() is not None or time.monotonic() > deadline:
-                state = "does not answer" if process.poll() is None else f"ended with {process.returncode}"
-                log = self.folder / f"{name}.log"
-                raise SessionError(f"{name} {state}; the end of {log}:\n{log.read_text(errors='replace')[-2000:]}")
+            for part in parts:
+                if part.poll() is not None or time.monotonic() > deadline:
+                    state = "does not answer" if part.poll() is None else f"ended with {part.returncode}"
+                    log = self.folder / f"{self._parts[part]}.log"
+                    text = log.read_text(errors="replace")[-2000:]
+                    raise SessionError(f"{self._parts[part]} {state}; the end of {log}:\n{text}")
             time.sleep(0.1)
 
     def _end(self) -> None:

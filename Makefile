@@ -62,7 +62,7 @@ WORKERS := --python-version 3.11 --python-platform x86_64-unknown-linux-gnu -c r
 
 lock:
 	$(COMPILE) --universal --python-version 3.10 -o requirements.lock \
-		--extra quickstart --extra aws --extra gcp --extra kaggle --extra openvino --extra test --extra lint
+		--extra quickstart --extra aws --extra gcp --extra kaggle --extra openvino --extra int8 --extra test --extra lint
 	$(COMPILE) $(WORKERS) --extra openvino -o deploy/requirements-cpu.lock
 	$(COMPILE) $(WORKERS) --extra gpu -o deploy/requirements-gpu.lock
 

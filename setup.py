@@ -44,6 +44,7 @@ EXTRAS = {
     "hadoop": ["hdfs>=2.7.3,<3"],
     "kaggle": ["kagglehub>=0.3.6,<2"],
     "openvino": ["openvino>=2026.2,<2027"],
+    "int8": ["nncf>=3.1,<4", "openvino>=2026.2,<2027"],  # `hublabel quantize`; runs need openvino alone
     "test": [
         "azure-identity>=1.19,<2",
         "azure-storage-blob>=12.24,<13",

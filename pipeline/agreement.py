@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -76,10 +76,19 @@ def tell_agreement(
 def measured(config: RunConfig, record: RunRecord, shards: Sequence[Shard]) -> Agreement:
     """Run a sample of the images of `shards` through the model, as the run does and by TensorFlow in float32."""
     spec = model_spec(config, record.model, record.model_fingerprint)
-    reference = Reference(spec)  # which starts while images are read
     classifier = load_classifier(spec)
+    return agreement_on(filled_batches(config, _rows(record, shards), classifier), config, classifier)
+
+
+def agreement_on(given: Iterable[tuple[np.ndarray, int]], config: RunConfig, classifier: Classifier) -> Agreement:
+    """Compare what `classifier` says with what TensorFlow does in float32.
+
+    Args:
+        given: batches of images, and how many in each are no padding.
+    """
+    reference = Reference(classifier.spec)  # which starts while images are read
     batches, found = [], []
-    for images, count in _batches(config, record, shards, classifier):
+    for images, count in given:
         try:
             outputs = classifier(images)
         except ModelCallError:  # of an image in it; the run will say which
@@ -97,15 +106,12 @@ def measured(config: RunConfig, record: RunRecord, shards: Sequence[Shard]) -> A
     return _agreement(config, reference.title, pairs)
 
 
-def _batches(
-    config: RunConfig, record: RunRecord, shards: Sequence[Shard], classifier: Classifier
-) -> Iterator[tuple[np.ndarray, int]]:
-    """Images of the sample, as many at a time as one call of the model takes, and how many of them are no padding."""
+def filled_batches(config: RunConfig, rows: Sequence[Row], classifier: Classifier) -> Iterator[tuple[np.ndarray, int]]:
+    """Images of `rows`, as many at a time as one call of the model takes, and how many of them are no padding."""
     from pipeline.graph import reading
     from transforms.ahead import batches
     from transforms.decode_images import open_picture
 
-    rows = _rows(record, shards)
     spec, read = config.preprocessing(), reader(config)
     for batch in batches(rows, spec, classifier.piece, read, open_picture, **reading(config.run)):
         if batch.images is not None and batch.rows:

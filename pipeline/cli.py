@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from pipeline.cli_check import add_check
 from pipeline.cli_help import HelpFormatter, examples
-from pipeline.cli_models import add_export, add_inspect
+from pipeline.cli_models import add_export, add_inspect, add_quantize
 from pipeline.cli_results import add_evaluate, add_report
 from pipeline.errors import HublabelError
 from transforms.masking import mask_credentials
@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_verify(commands)
     add_inspect(commands)
     add_export(commands)
+    add_quantize(commands)
     _add_schema(commands)
     return parser
 

@@ -115,3 +115,36 @@ def _inspect(parsed: argparse.Namespace) -> int:
     from pipeline.inspection.command import inspect_command
 
     return inspect_command(parsed.handle, parsed.json)
+
+
+def add_quantize(commands: argparse._SubParsersAction) -> None:
+    """Add `hublabel quantize CONFIG`."""
+    quantize = commands.add_parser(
+        "quantize",
+        help="make a model of 8-bit numbers for OpenVINO, calibrated on a config's images",
+        description="Write the config's model anew, with a copy beside it that OpenVINO multiplies in 8 bits "
+        "(model.precision: int8), calibrated on a sample of the config's images, and say how far it agrees with "
+        "float32 on others.",
+        epilog=examples("hublabel quantize config.yaml --output models/mine-int8"),
+        formatter_class=HelpFormatter,
+    )
+    quantize.add_argument("config", metavar="CONFIG", help="the YAML file of a run")
+    quantize.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="override a key of the config, such as input.path=photos/ (may be given several times)",
+    )  # fmt: skip
+    _add_output(quantize)
+    quantize.add_argument("--images", type=_at_least_eight, metavar="N", help="calibrate on N images (default: 256)")
+    quantize.set_defaults(command=_quantize)
+
+
+def _at_least_eight(text: str) -> int:
+    if not text.isdecimal() or int(text) < 8:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 8 on")
+    return int(text)
+
+
+def _quantize(parsed: argparse.Namespace) -> int:
+    from pipeline.quantize import IMAGES, quantize_command
+
+    return quantize_command(parsed.config, parsed.overrides, parsed.output, parsed.images or IMAGES)

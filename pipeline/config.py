@@ -91,7 +91,10 @@ def _model_conflicts(config: RunConfig) -> list[InitErrorDetails]:
     elif model.activation != "none" and "logits" not in model.outputs:
         found.append(("model.activation", model.activation, f"it needs logits, and model.outputs has only {given}"))
     if model.engine == "openvino" and model.precision == "float16":
-        found.append(("model.precision", model.precision, "with model.engine: openvino it must be float32 or bfloat16"))
+        other = "with model.engine: openvino it must be float32, bfloat16 or int8"
+        found.append(("model.precision", model.precision, other))
+    if model.engine == "tensorflow" and model.precision == "int8":
+        found.append(("model.precision", model.precision, "it needs model.engine: openvino"))
     if not model.classifies:
         needs = f"it needs logits or probabilities, and model.outputs has only {given}"
         if model.labels is not None:

@@ -170,11 +170,12 @@ class ModelSection(Section):
         "What runs the model. `openvino` (`pip install 'hublabel[openvino]'`) is faster on processors; its outputs are "
         "compared with TensorFlow's before the first label. See docs/models.md.",
     )
-    precision: Literal["float32", "bfloat16", "float16"] = key(
+    precision: Literal["float32", "bfloat16", "float16", "int8"] = key(
         "float32",
-        "one of float32, bfloat16, float16",
-        "What the engine multiplies in. float32 is exact; bfloat16 (processors that have it) and float16 (TensorFlow "
-        "on a GPU) are faster, and how far they agree with float32 on a sample is measured and reported.",
+        "one of float32, bfloat16, float16, int8",
+        "What the engine multiplies in. float32 is exact; bfloat16 (processors that have it), float16 (TensorFlow on a "
+        "GPU) and int8 (OpenVINO, a model made by `hublabel quantize`) are faster, and how far they agree with float32 "
+        "on a sample is measured and reported.",
     )
     activation: Literal["softmax", "sigmoid", "none"] = key(
         "softmax",

@@ -121,6 +121,6 @@ def test_a_precision_that_the_engine_does_not_have_is_refused_at_once(hublabel: 
     said = hublabel.run("--set", "model.precision=float16", "--set", "model.engine=openvino")
     assert said.code == 2
     assert (
-        "model.precision: 'float16' is not valid: with model.engine: openvino it must be float32 or bfloat16"
+        "model.precision: 'float16' is not valid: with model.engine: openvino it must be float32, bfloat16 or int8"
         in said.err
     )

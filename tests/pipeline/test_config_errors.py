@@ -75,7 +75,7 @@ VALUES = [
     ("model", "sha256", "abc", "'abc'", "64 hexadecimal digits, or null"),
     ("model", "staging", "''", "''", "a gs:// or s3:// URI, a path, or null"),
     ("model", "engine", "onnx", "'onnx'", "one of tensorflow, openvino"),
-    ("model", "precision", "int4", "'int4'", "one of float32, bfloat16, float16"),
+    ("model", "precision", "int4", "'int4'", "one of float32, bfloat16, float16, int8"),
     ("model", "signature", "''", "''", "the name of a signature, or null"),
     ("model", "input", "3", "3", "the name of an input, or null"),
     ("model", "outputs", "{}", "{}", OUTPUTS),

@@ -11,7 +11,7 @@ import numpy as np
 from transforms.model_source import ModelSource
 
 ENGINES = ("tensorflow", "openvino")
-PRECISIONS = ("float32", "bfloat16", "float16")  # float32 is exact; the others are chosen for speed
+PRECISIONS = ("float32", "bfloat16", "float16", "int8")  # float32 is exact; the others are chosen for speed
 
 NO_BFLOAT16 = "this processor has no instructions for bfloat16; use float32"
 
@@ -48,7 +48,7 @@ class ModelSpec:
         dtype: `float32` or `uint8`.
         batch_size: images handed over at a time.
         engine: what runs it, one of `ENGINES`.
-        precision: what it multiplies in, one of `PRECISIONS`; weights and outputs are float32 in any case.
+        precision: what it multiplies in, one of `PRECISIONS`; outputs are float32 in any case.
         fingerprint: digest of the SavedModel's files, under which a comparison is remembered; "" remembers none.
         source: where a worker gets the files from, `path` being the launcher's; None: they are at `path`.
     """

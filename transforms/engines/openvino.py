@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -22,7 +23,8 @@ from transforms.engines.engine import (
 
 SIGNATURE = "serving_default"  # the one that OpenVINO looks for
 INSTEAD = "use model.engine: tensorflow"
-PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # int8 says itself what is quantized
+QUANTIZED = "openvino_int8.xml"  # beside the SavedModel it was made of; its weights lie in the .bin of that name
 SETTINGS = {
     "PERFORMANCE_HINT": "LATENCY",  # one stream of batches, all processors for each; THROUGHPUT would split them
     "ENABLE_CPU_PINNING": False,  # the next images are decoded meanwhile, on the same processors
@@ -34,6 +36,9 @@ _BORING = re.compile(
 
 class OpenVINOEngine:
     """A SavedModel, read by OpenVINO; see `engine.Engine`.
+
+    Attributes:
+        model: openvino.Model from the images to the spec's outputs.
 
     Raises:
         ModelError: it is no SavedModel, not one that OpenVINO takes, or has no such input or output, or other images.
@@ -49,11 +54,12 @@ class OpenVINOEngine:
         self.title = f"OpenVINO {openvino.__version__.partition('-')[0]}"
         self._spec, self._core = spec, openvino.Core()
         self._settings = {**SETTINGS, "INFERENCE_PRECISION_HINT": _hint(spec, self._core)}
+        path = _file(spec)
         try:
-            model = self._core.read_model(spec.path)
+            model = self._core.read_model(path)
         except RuntimeError as error:
-            raise ModelError(f"model.engine: OpenVINO cannot read {spec.path}: {_reason(error)}; {INSTEAD}") from error
-        self._model, self._places = _only_what_is_used(model, spec)
+            raise ModelError(f"model.engine: OpenVINO cannot read {path}: {_reason(error)}; {INSTEAD}") from error
+        self.model, self._places = _only_what_is_used(model, spec)
 
     def ahead(self, images: np.ndarray) -> np.ndarray:
         """The images themselves: they are read where they are."""
@@ -64,7 +70,7 @@ class OpenVINOEngine:
         import openvino
 
         shape = [batch_size, *self._spec.image_shape]
-        model = self._model.clone()
+        model = self.model.clone()
         if not model.input().get_partial_shape().compatible(openvino.PartialShape(shape)):
             raise unfit(_described(model.input()), self._spec)
         try:
@@ -95,11 +101,23 @@ def _openvino() -> Any:
     return openvino
 
 
+def _file(spec: ModelSpec) -> str:
+    """What is read: the SavedModel's directory, or the quantized model in it."""
+    if spec.precision != "int8":
+        return spec.path
+    path = os.path.join(spec.path, QUANTIZED)
+    if not os.path.exists(path):
+        raise ModelError(
+            f"model.precision: int8 needs a quantized model, and {spec.path} holds none; "
+            "make one by `hublabel quantize CONFIG --output DIR` and let model.handle name it"
+        )
+    return path
+
+
 def _hint(spec: ModelSpec, core: Any) -> str:
     """What OpenVINO calls the precision."""
     if spec.precision not in PRECISIONS:
-        known = " or ".join(PRECISIONS)
-        raise ModelError(f"model.precision: OpenVINO computes in {known} here, not in {spec.precision}")
+        raise ModelError(f"model.precision: OpenVINO computes in {', '.join(PRECISIONS)} here, not in {spec.precision}")
     if spec.precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise ModelError(f"model.precision: {NO_BFLOAT16}")
     return PRECISIONS[spec.precision]

@@ -77,6 +77,8 @@ def _choose_precision(precision: str, gpu: str | None) -> None:
     """
     import tensorflow as tf
 
+    if precision == "int8":
+        raise ModelError("model.precision: int8 is OpenVINO's; use model.engine: openvino")
     if precision == "float16" and gpu is None:
         raise ModelError("model.precision: float16 needs a GPU, and TensorFlow sees none; on processors use bfloat16")
     if precision == "bfloat16" and gpu is not None:

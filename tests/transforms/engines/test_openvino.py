@@ -228,7 +228,7 @@ class OldProcessor:
     ("precision", "said"),
     [
         ("bfloat16", "model.precision: this processor has no instructions for bfloat16; use float32"),
-        ("float16", "model.precision: OpenVINO computes in float32 or bfloat16 here, not in float16"),
+        ("float16", "model.precision: OpenVINO computes in float32, bfloat16, int8 here, not in float16"),
     ],
 )
 def test_a_precision_that_is_not_there(plain: Path, monkeypatch: pytest.MonkeyPatch, precision: str, said: str) -> None:

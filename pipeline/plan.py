@@ -7,7 +7,6 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +14,13 @@ from pipeline.errors import HublabelError, UsageError
 from pipeline.inputs import TAKES, Input, Reading, find_inputs, read_input
 from pipeline.inputs.carried import CarriedTypes
 from pipeline.spool import Spool
-from transforms.plan_reader import plan_file
+from transforms.plan_files import SHARDS_PER_FILE, auto_shard_size, ceil_div, numbered_shards, write_plan_files
 from transforms.storage import explain
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 PLAN_FOLDER = "plan"
-SHARDS_PER_FILE = 1_000  # a footer costs 235 to 870 bytes a row group, and every worker opens the file
 LEFT_OUT_WORDS = {
     "blank_line": "blank lines",
     "folder": "folders",
@@ -135,16 +133,6 @@ def make_plan(
     )
 
 
-def auto_shard_size(rows: int, batch_size: int) -> int:
-    """Images a shard: rows / 200 within 32 .. 1,024; above 20 million rows, rows / 20,000 up to 16,384.
-
-    Rounded up to whole batches. A first commit comes early in small runs, and parts stay few in large ones.
-    """
-    fewest, most, shards = (32, 1_024, 200) if rows <= 20_000_000 else (1_024, 16_384, 20_000)
-    size = min(max(_ceil_div(rows, shards), fewest), most)
-    return _ceil_div(size, batch_size) * batch_size
-
-
 def write_plan(
     batches: Iterator[pa.RecordBatch],
     root: Path,
@@ -180,7 +168,8 @@ def write_plan(
         spool = Spool(scratch, types)
         spool.fill(batches, progress)
         size = shard_size or auto_shard_size(spool.rows, batch_size)
-        names = _write_files(spool, scratch, size, first_row, first_file)
+        shards = numbered_shards(spool.batches(), size, first_row)
+        names = write_plan_files(shards, os.fspath(scratch), size, first_file)
         folder.mkdir(exist_ok=True)
         files = tuple(_publish(scratch / name, folder, spool.rows, index, size) for index, name in enumerate(names))
         _fsync(folder)
@@ -189,8 +178,8 @@ def write_plan(
         raise HublabelError(f"output.path: the plan cannot be written to {str(folder)!r}: {explain(error)}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    shards = sum(file.shards for file in files)
-    return Plan(spool.rows, shards, size, files, spool.fingerprint, dict(sorted(left_out.items())))
+    total = sum(file.shards for file in files)
+    return Plan(spool.rows, total, size, files, spool.fingerprint, dict(sorted(left_out.items())))
 
 
 def read_inputs(
@@ -239,50 +228,6 @@ def _limited(batches: Iterator[pa.RecordBatch], limit: int | None) -> Iterator[p
             return
 
 
-def _shards(spool: Spool, size: int, first_row: int) -> Iterator[pa.Table]:
-    """Tables of `size` rows, the last one shorter, with their row numbers before the other columns."""
-    import pyarrow as pa
-
-    held: list[pa.RecordBatch] = []
-    held_rows = 0
-    row = first_row
-    for batch in spool.batches():
-        while batch.num_rows:
-            head = batch.slice(0, size - held_rows)
-            batch = batch.slice(head.num_rows)
-            held.append(head)
-            held_rows += head.num_rows
-            if held_rows == size:
-                yield _numbered(pa.Table.from_batches(held), row)
-                row += size
-                held, held_rows = [], 0
-    if held:
-        yield _numbered(pa.Table.from_batches(held), row)
-
-
-def _numbered(table: pa.Table, first_row: int) -> pa.Table:
-    import numpy as np
-    import pyarrow as pa
-
-    rows = pa.array(np.arange(first_row, first_row + table.num_rows, dtype=np.int64))
-    return table.add_column(0, pa.field("row", pa.int64(), nullable=False), rows)
-
-
-def _write_files(spool: Spool, folder: Path, size: int, first_row: int, first_file: int) -> list[str]:
-    import pyarrow.parquet as pq
-
-    options = {"compression": "zstd", "write_statistics": False, "use_dictionary": False, "write_page_checksum": True}
-    names: list[str] = []
-    shards = _shards(spool, size, first_row)
-    while (shard := next(shards, None)) is not None:
-        names.append(os.path.basename(plan_file(str(folder), first_file + len(names))))
-        with pq.ParquetWriter(folder / names[-1], shard.schema, **options) as writer:
-            writer.write_table(shard, row_group_size=size)
-            for shard in islice(shards, SHARDS_PER_FILE - 1):
-                writer.write_table(shard, row_group_size=size)
-    return names
-
-
 def _publish(path: Path, folder: Path, rows: int, index: int, size: int) -> PlanFile:
     """Gives one complete file its name."""
     full = SHARDS_PER_FILE * size
@@ -291,7 +236,7 @@ def _publish(path: Path, folder: Path, rows: int, index: int, size: int) -> Plan
     target = folder / path.name
     os.replace(path, target)
     name = f"{PLAN_FOLDER}/{path.name}"
-    return PlanFile(name, _ceil_div(rows_here, size), rows_here, size, target.stat().st_size)
+    return PlanFile(name, ceil_div(rows_here, size), rows_here, size, target.stat().st_size)
 
 
 def _remove_unrecorded(folder: Path, first_file: int) -> None:
@@ -299,10 +244,6 @@ def _remove_unrecorded(folder: Path, first_file: int) -> None:
         number = path.stem.removeprefix("plan-")
         if number.isdigit() and int(number) >= first_file:
             path.unlink()
-
-
-def _ceil_div(dividend: int, divisor: int) -> int:
-    return -(-dividend // divisor)
 
 
 def _fsync(path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.inputs.carried import CarriedTypes, conform, is_text
+from transforms.plan_files import UriFingerprint
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,13 +29,12 @@ class Spool:
         self._folder = folder
         self._types = types
         self._paths: list[Path] = []
-        self._texts = hashlib.sha256()
-        self._lengths = hashlib.sha256()
+        self._fingerprint = UriFingerprint()
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of (sha256 of all URIs' bytes, sha256 of their lengths): no matter how the rows are cut in batches."""
-        return hashlib.sha256(self._texts.digest() + self._lengths.digest()).hexdigest()
+        """Of the URIs of all rows, see `UriFingerprint`."""
+        return self._fingerprint.hexdigest()
 
     def fill(self, batches: Iterator[pa.RecordBatch], progress: Callable[[int], None] | None) -> None:
         """Take up all rows; `progress` is called with their number so far."""
@@ -50,7 +49,7 @@ class Spool:
                     writer = self._begin(schema)
                 assert writer is not None
                 writer.write_batch(batch if batch.schema.equals(schema) else conform(batch, schema))
-                self._hash(batch.column("uri"))
+                self._fingerprint.add(batch.column("uri"))
                 self.rows += batch.num_rows
                 if progress is not None:
                     progress(self.rows)
@@ -78,15 +77,6 @@ class Spool:
 
         self._paths.append(self._folder / f"spool-{len(self._paths):05d}.arrow")
         return pa.ipc.new_stream(str(self._paths[-1]), schema, options=pa.ipc.IpcWriteOptions(compression="lz4"))
-
-    def _hash(self, uris: pa.StringArray) -> None:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        lengths = pc.binary_length(uris).to_numpy(zero_copy_only=False).astype("<i4")
-        self._lengths.update(lengths)
-        as_one_list = pa.ListArray.from_arrays([0, len(uris)], uris)
-        self._texts.update(pc.binary_join(as_one_list, "").cast("binary")[0].as_buffer())
 
 
 def _fits(found: pa.Schema, schema: pa.Schema) -> bool:

@@ -23,8 +23,8 @@ from pipeline.inputs.stores import location_of, what_is_at
 from pipeline.inputs.suffixes import IMAGE_SUFFIXES, kind_of
 from pipeline.inputs.tar import read_tar
 from pipeline.inputs.text import read_lines
-from pipeline.inputs.uris import SCHEME, path_of_file_uri, uri_array
 from transforms.read import uri_scheme, why_unreadable
+from transforms.uris import SCHEME, path_of_file_uri, uri_array
 
 if TYPE_CHECKING:
     import pyarrow as pa

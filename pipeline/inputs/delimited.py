@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import UsageError
 from pipeline.inputs.manifest import Manifest, make_batch
 from pipeline.inputs.records import Block, quoted_field, record_blocks
-from pipeline.inputs.uris import resolve_uris, uri_of_line
+from transforms.uris import resolve_uris, uri_of_line
 
 if TYPE_CHECKING:
     import pyarrow as pa

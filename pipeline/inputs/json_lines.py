@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from pipeline.inputs.carried import clash, has_null, times_as_text
 from pipeline.inputs.manifest import MAX_LINE_BYTES, Manifest, checked_start, make_batch
 from pipeline.inputs.records import TOO_LONG
-from pipeline.inputs.uris import resolve_uris
+from transforms.uris import resolve_uris
 
 if TYPE_CHECKING:
     import pyarrow as pa

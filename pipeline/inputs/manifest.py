@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from pipeline.errors import UsageError
 from pipeline.inputs.stores import is_store, open_file
-from pipeline.inputs.uris import uri_of_path
+from transforms.manifest_lines import UTF8_BOM
 from transforms.plan_reader import ERROR, SOURCE
+from transforms.uris import uri_of_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-UTF8_BOM = b"\xef\xbb\xbf"
 UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 MAX_LINE_BYTES = 16 << 20  # of a line, or of a record whose quoted fields span lines
 

@@ -15,7 +15,7 @@ from pipeline.inputs.folders import match_glob
 from pipeline.inputs.manifest import Manifest, make_batch
 from pipeline.inputs.stores import entries, is_store, open_file
 from pipeline.inputs.suffixes import IMAGE_SUFFIXES, suffix_of
-from pipeline.inputs.uris import resolve_uris, uri_of_line
+from transforms.uris import resolve_uris, uri_of_line
 
 if TYPE_CHECKING:
     import pyarrow as pa

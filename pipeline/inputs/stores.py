@@ -9,13 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
 
-if TYPE_CHECKING:
-    from transforms.storage import ObjectStorage
-
-SCHEMES = ("gs", "s3")
-_PREFIXES = tuple(f"{scheme}://".encode() for scheme in SCHEMES)
+from transforms.locations import SCHEMES, is_store, open_file, opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +22,6 @@ class Entry:
 
     def is_dir(self) -> bool:
         return self.is_folder
-
-
-def is_store(path: bytes) -> bool:
-    """Whether a location of an input is an object, or a folder of objects, and not a local path."""
-    return path.startswith(_PREFIXES)
 
 
 def location_of(uri: str) -> bytes | None:
@@ -52,7 +42,7 @@ def what_is_at(location: bytes, *, only_folder: bool = False) -> str | None:
         OSError: it cannot be told: no such bucket, no permission, no answer.
         ValueError: no bucket is named, or it cannot be the name of one.
     """
-    storage, key = _opened(location)
+    storage, key = opened(location)
     refused: OSError | None = None
     if key and not only_folder:
         try:
@@ -75,31 +65,19 @@ def walk_objects(start: bytes) -> Iterator[bytes]:
     Raises:
         OSError: the store does not tell them, or not all of them.
     """
-    storage, key = _opened(start)
+    storage, key = opened(start)
     for name in storage.walk(key):
         yield f"{storage.root}/{name}".encode()
 
 
 def entries(folder: bytes) -> Generator[Entry, None, None]:
     """What stands directly in a folder. Raises OSError."""
-    storage, key = _opened(folder)
+    storage, key = opened(folder)
     start = f"{key}/" if key else ""
     for name in storage.walk(start, deep=False):
         base = name[len(start) :]
         if base:
             yield Entry(base.removesuffix("/").encode(), base.endswith("/"))
-
-
-def open_file(path: bytes, *, streamed: bool = True) -> BinaryIO:
-    """A local file or an object. Raises OSError, as reading does.
-
-    Args:
-        streamed: it is read from front to back, if with gaps.
-    """
-    if not is_store(path):
-        return open(path, "rb")
-    storage, key = _opened(path)
-    return storage.stream(key) if streamed else storage.open(key)
 
 
 def file_size(path: bytes) -> int:
@@ -111,12 +89,3 @@ def file_size(path: bytes) -> int:
             return file.seek(0, os.SEEK_END)
     except OSError:
         return 0
-
-
-def _opened(location: bytes) -> tuple[ObjectStorage, str]:
-    """The bucket, and the name in it."""
-    from transforms.storage import open_object_storage
-
-    scheme, _, place = location.decode().partition("://")
-    bucket, _, key = place.partition("/")
-    return open_object_storage(f"{scheme}://{bucket}"), key

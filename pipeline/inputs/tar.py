@@ -12,8 +12,8 @@ from pipeline.errors import UsageError
 from pipeline.inputs.manifest import Manifest, make_batch
 from pipeline.inputs.stores import open_file
 from pipeline.inputs.suffixes import IMAGE_SUFFIXES, suffix_of
-from pipeline.inputs.uris import uri_of_path
 from transforms.tar_members import DamagedTarError, Member, members, reading_at
+from transforms.uris import uri_of_path
 
 if TYPE_CHECKING:
     import pyarrow as pa

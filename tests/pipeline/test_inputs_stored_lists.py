@@ -19,13 +19,13 @@ from pipeline.check import sample as sampling
 from pipeline.check.sample import spread_sample
 from pipeline.errors import UsageError
 from pipeline.extend import extend_plan
-from pipeline.inputs import Reading, find_inputs, read_input, stores
+from pipeline.inputs import Reading, find_inputs, read_input
 from pipeline.plan import make_plan
 from tests.http_server import Exchange, ImageServer
 from tests.object_store import BUCKET, ObjectStore
 from tests.pipeline.lake import Lake, names, read, tar
 from tests.pipeline.planning import COMPRESS, plan_table
-from transforms import ranged, storage_gcs
+from transforms import locations, ranged, storage_gcs
 from transforms import read as read_module
 from transforms.errors import ImageError
 from transforms.read import read_bytes
@@ -226,7 +226,7 @@ def test_an_archive_that_was_rewritten_gives_no_neighbours_bytes(
         lake.put("s.tar", tar({"012.jpg": b"one", "021.jpg": b"two"})[:length])
         assert reason(second) == ("changed", "the archive has changed: '021.jpg' is not where it was")
         assert read_bytes(first, 3) == b"one" if length > 700 else True
-    storage, name = stores._opened(uri.encode())
+    storage, name = locations.opened(uri.encode())
     storage.delete(name)
     assert reason(first)[0] == "not_found"
     lake.server.refuse = lambda *_: (403, "AccessDenied")

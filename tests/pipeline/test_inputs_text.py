@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UsageError
-from pipeline.inputs import find_inputs, read_input, text
+from pipeline.inputs import find_inputs, read_input
+from transforms import manifest_lines
 
 
 def read(path: Path | str) -> tuple[list[str], dict[str, int]]:
@@ -145,7 +146,7 @@ def test_rows_are_the_lines(
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text, "BLOCK_BYTES", block)
+        patch.setattr(manifest_lines, "BLOCK_BYTES", block)
         uris, left_out = read_text(folder, b"".join(line + ends for line in lines))
     stripped = [line.removesuffix(b"\r") if ends == b"\n" else line for line in lines]
     named = [line for line in stripped if line.strip()]

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from transforms.engines.agreement import Comparison, remembered
+from transforms.engines.division import BATCHES
 from transforms.engines.engine import Call, Engine, ModelCallError, ModelError, ModelSpec, Outputs
 from transforms.model_source import ModelSourceError, local_model
-from transforms.pools import processors
 
 __all__ = ["Classifier", "ModelCallError", "ModelError", "ModelSpec", "load_classifier"]
 
-PIECE = 8  # images a processor in one call, at least 16 in all; see `_piece`
 _log = logging.getLogger(__name__)
 
 
 class Classifier:
-    """A loaded model, called with one fixed shape under one lock.
+    """A loaded model, called with one fixed shape.
 
-    The shape is a batch, or an equal part of it, see `_piece`.
+    The shape is a batch, or an equal part of it: see `engines.division`. As many calls are made at a time as the
+    engine is fastest with, whoever asks for them.
 
     Attributes:
         lengths: classes or features of each output, such as `{"logits": 1000}`.
@@ -32,11 +34,14 @@ class Classifier:
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
         self._engine = _engine(spec)
+        division = self._engine.division
         self._calls: dict[int, Call] = {}
-        self._lock = threading.Lock()
-        self._under_way = threading.BoundedSemaphore(2)  # batches: one is computed, the next is copied to the GPU
+        self._lock, self._comparing = threading.Lock(), threading.Lock()
+        # One batch more than is computed: its copy is made on the GPU meanwhile, or its pieces take what others leave.
+        self._under_way = threading.BoundedSemaphore(BATCHES)
+        self._callers = ThreadPoolExecutor(division.calls, "model")
         self._comparison: Comparison | None = None
-        self._limit = spec.batch_size if self._engine.whole_batches else _piece(spec.batch_size)
+        self._limit = division.piece
         try:
             self.lengths = self._try()
         except ModelError:
@@ -66,7 +71,7 @@ class Classifier:
     def __call__(self, images: np.ndarray) -> Outputs:
         """Outputs for one batch.
 
-        When memory runs out the batch is halved, and stays so for the process.
+        When memory runs out the pieces are halved, and stay so for the process.
 
         Args:
             images: [B, *image_shape] of the spec's dtype, B at most batch_size.
@@ -79,40 +84,66 @@ class Classifier:
             ModelError: on the first batch, another engine's outputs are not TensorFlow's.
         """
         with self._under_way:
-            given = self._engine.ahead(images)
-            with self._lock:  # one call uses all processors; two at a time only take each other's caches and memory
-                outputs = self._in_ever_smaller_pieces(given)
-                if self._comparison is not None:
-                    self._compare(self._comparison, images)
-                return outputs
+            outputs = self._in_ever_smaller_pieces(self._engine.ahead(images))
+            if self._comparison is not None:
+                self._compare(images)
+            return outputs
 
     def _in_ever_smaller_pieces(self, images: Any) -> Outputs:
         while True:
+            limit = self._limit
             try:
-                return self._in_pieces(images)
+                return self._in_pieces(images, limit)
             except ModelCallError as error:
-                if not error.exhausted or self._limit == 1:
+                if not error.exhausted or limit == 1:
                     raise
-                self._limit = (self._limit + 1) // 2
+                with self._lock:  # another batch may have come to the same end
+                    self._limit = min(self._limit, (limit + 1) // 2)
 
-    def _in_pieces(self, images: Any) -> Outputs:
-        if self._limit not in self._calls:
-            self._calls = {self._limit: self._engine.compile(self._limit)}
-        call = self._calls[self._limit]
-        pieces: dict[str, list[np.ndarray]] = {}
-        for start in range(0, len(images), self._limit):
-            piece = images[start : start + self._limit]
-            for name, output in call(_filled(piece, self._limit)).items():
-                if output.shape[:1] != (self._limit,):
-                    wrong = f"its shape is {list(output.shape)} for {self._limit} images"
-                    raise ModelError(f"model.outputs.{name}: {wrong}; it must have a row for each")
-                pieces.setdefault(name, []).append(output.reshape(self._limit, -1)[: len(piece)])
-        return {name: np.concatenate(outputs) if len(outputs) > 1 else outputs[0] for name, outputs in pieces.items()}
+    def _in_pieces(self, images: Any, limit: int) -> Outputs:
+        call = self._compiled(limit)
+        pieces = [images[start : start + limit] for start in range(0, len(images), limit)]
+        futures = [self._callers.submit(_outputs_of, call, piece, limit) for piece in pieces]
+        found = _results(futures)
+        if len(found) == 1:
+            return found[0]
+        return {name: np.concatenate([outputs[name] for outputs in found]) for name in found[0]}
 
-    def _compare(self, comparison: Comparison, images: np.ndarray) -> None:
-        batches = [comparison.synthetic(self._limit), _filled(images[: self._limit], self._limit)]
-        comparison.check(batches, [self._in_pieces(batch) for batch in batches])
-        self._comparison = None
+    def _compiled(self, limit: int) -> Call:
+        with self._lock:
+            if limit not in self._calls:
+                self._calls = {limit: self._engine.compile(limit)}
+            return self._calls[limit]
+
+    def _compare(self, images: np.ndarray) -> None:
+        with self._comparing:
+            if self._comparison is None:  # another thread's batch has been compared meanwhile
+                return
+            limit = self._limit
+            batches = [self._comparison.synthetic(limit), _filled(images[:limit], limit)]
+            self._comparison.check(batches, [self._in_pieces(batch, limit) for batch in batches])
+            self._comparison = None
+
+
+def _outputs_of(call: Call, piece: Any, limit: int) -> Outputs:
+    """Outputs of `piece`, at most `limit` images, float32 [B, n] each."""
+    outputs = call(_filled(piece, limit))
+    for name, output in outputs.items():
+        if output.shape[:1] != (limit,):
+            wrong = f"its shape is {list(output.shape)} for {limit} images"
+            raise ModelError(f"model.outputs.{name}: {wrong}; it must have a row for each")
+    return {name: output.reshape(limit, -1)[: len(piece)] for name, output in outputs.items()}
+
+
+def _results(futures: Sequence[Future[Outputs]]) -> list[Outputs]:
+    """What came of all calls; of several errors the one that smaller pieces may help."""
+    for future in wait(futures, return_when=FIRST_EXCEPTION).not_done:
+        future.cancel()
+    wait(futures)  # those under way as well: the images' memory is used again once this returns
+    errors = [error for error in (future.exception() for future in futures if not future.cancelled()) if error]
+    for error in sorted(errors, key=lambda error: not getattr(error, "exhausted", False)):
+        raise error
+    return [future.result() for future in futures]
 
 
 def _filled(images: Any, count: int) -> Any:
@@ -144,16 +175,6 @@ def _comparison(spec: ModelSpec, engine: Engine) -> Comparison | None:
     from transforms.engines.reference import Reference
 
     return Comparison(spec, engine.title, Reference(spec))
-
-
-def _piece(batch_size: int) -> int:
-    """Images in one call of the model on processors.
-
-    A few at a time, so that what passes between the layers stays in their caches and little memory is needed; too few,
-    and the processors wait for each other after every layer (`python -m benchmarks.model_calls`).
-    """
-    pieces = -(-batch_size // max(16, PIECE * processors()))
-    return -(-batch_size // pieces)
 
 
 _loaded: dict[ModelSpec, Classifier] = {}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +18,7 @@ from tests.saved_models import SIZE, image_spec, means, save_callable, save_fuss
 from transforms import model as model_module
 from transforms.buffers import BATCHES
 from transforms.engines import tensorflow as tensorflow_engine
+from transforms.engines.division import Division
 from transforms.model import Classifier, ModelCallError, ModelError, ModelSpec, load_classifier
 
 SPEC = ModelSpec(
@@ -186,10 +190,10 @@ def test_what_a_model_raises_is_one_line(fussy: Path) -> None:
 class Memory:
     """An engine in whose memory no more images fit than `fits`."""
 
-    title, whole_batches = "memory", False
+    title = "memory"
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, fits: int) -> None:
-        self.fits, self.calls = fits, []
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fits: int, piece: int, calls: int = 1) -> None:
+        self.fits, self.calls, self.division = fits, [], Division(piece, calls)
         monkeypatch.setattr(model_module, "_engine", lambda _: self)
 
     def ahead(self, images: np.ndarray) -> np.ndarray:
@@ -207,9 +211,9 @@ class Memory:
 
 
 def test_out_of_memory_halves_the_batch_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = Memory(monkeypatch, fits=3)
+    memory = Memory(monkeypatch, fits=3, piece=10)
     model = Classifier(replace(SPEC, batch_size=10))
-    assert memory.calls == [10, 5, 3, 3, 3, 3]
+    assert list(dict.fromkeys(memory.calls)) == [10, 5, 3]
     memory.calls.clear()
     values = range(1, 11)
     found = model(images_of(*values, batch_size=10))["logits"]
@@ -218,8 +222,7 @@ def test_out_of_memory_halves_the_batch_for_good(monkeypatch: pytest.MonkeyPatch
 
 
 def test_large_batches_go_through_in_equal_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_module, "processors", lambda: 2)
-    memory = Memory(monkeypatch, fits=99)
+    memory = Memory(monkeypatch, fits=99, piece=14)
     model = Classifier(replace(SPEC, batch_size=42))
     values = range(1, 43)
     memory.calls.clear()
@@ -230,20 +233,13 @@ def test_large_batches_go_through_in_equal_pieces(monkeypatch: pytest.MonkeyPatc
     assert memory.calls == [14, 14]
 
 
-def test_a_graphics_processor_gets_whole_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_module, "processors", lambda: 2)
-    memory = Memory(monkeypatch, fits=99)
-    memory.whole_batches = True
-    Classifier(replace(SPEC, batch_size=42))
-    assert memory.calls == [42]
-
-
 def test_a_model_of_one_batch_size_gets_whole_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import tensorflow as tf
 
-    monkeypatch.setattr(model_module, "processors", lambda: 1)
+    monkeypatch.setattr(tensorflow_engine, "processors", lambda: 4)
     fixed = save_signature(tmp_path / "fixed", logits_only, tf.TensorSpec((20, SIZE, SIZE, 3), name="input"))
     model = classifier(fixed, batch_size=20)
+    assert model.piece == 20
     assert model(images_of(*range(20), batch_size=20))["logits"].tolist() == expected(*range(20), batch_size=20)
     with pytest.raises(
         ModelError, match=r"the model takes float32 \[20, 4, 4, 3\], and .* make float32 \[40, 4, 4, 3\]"
@@ -291,7 +287,7 @@ def test_images_are_left_as_they_are(tmp_path: Path) -> None:
 
 
 def test_not_even_one_image_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = Memory(monkeypatch, fits=1)
+    memory = Memory(monkeypatch, fits=1, piece=2)
     model = Classifier(replace(SPEC, batch_size=2))
     memory.fits = 0
     with pytest.raises(ModelCallError) as caught:
@@ -299,20 +295,64 @@ def test_not_even_one_image_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.exhausted
 
 
-def test_one_call_at_a_time(plain: Path) -> None:
-    """Two calls at once would only take each other's caches and memory."""
-    model = classifier(plain)
-    real = model._calls[4]
-    held = []
+class Together:
+    """An engine whose calls each wait for another one that is under way, and may be told to fail for some images."""
 
-    def call(images: np.ndarray) -> dict[str, np.ndarray]:
-        held.append(model._lock.locked())
-        return real(images)
+    title, division = "together", Division(2, 2)
 
-    model._calls[4] = call
-    model(images_of(1))
-    assert held == [True]
-    assert not model._lock.locked()
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.meet, self.most, self.under_way = threading.Barrier(2), 0, 0
+        monkeypatch.setattr(model_module, "_engine", lambda _: self)
+
+    def ahead(self, images: np.ndarray) -> np.ndarray:
+        return images
+
+    def compile(self, batch_size: int) -> Any:
+        def call(images: np.ndarray) -> dict[str, np.ndarray]:
+            if images.any():  # not the blank ones that the model is tried with
+                self.under_way += 1
+                self.most = max(self.most, self.under_way)
+                self.meet.wait(timeout=10)
+                self.under_way -= 1
+            if (images == 66).any():
+                raise ModelCallError("no 66")
+            return {"logits": images.mean(axis=(1, 2))}
+
+        return call
+
+
+def test_pieces_are_called_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Together(monkeypatch)
+    model = Classifier(replace(SPEC, batch_size=8))
+    assert model(images_of(*range(1, 9), batch_size=8))["logits"].tolist() == expected(*range(1, 9), batch_size=8)
+    assert engine.most == 2
+
+
+def test_no_piece_is_under_way_when_a_batch_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory is used again."""
+    engine = Together(monkeypatch)
+    with pytest.raises(ModelCallError, match="no 66"):
+        Classifier(SPEC)(images_of(66, 2, 3, 4))
+    assert engine.under_way == 0
+
+
+def test_a_call_has_a_thread_of_its_own(plain: Path) -> None:
+    """In a process in which TensorFlow has not started; the one of these tests has its threads already."""
+    code = f"""
+import tensorflow as tf
+from transforms.engines import tensorflow as engines
+from transforms.model import ModelSpec
+engines.processors = lambda: 2
+spec = ModelSpec({str(plain)!r}, "serving_default", None, (("logits", "output"),), {SPEC.image_shape}, "float32", 32)
+engine = engines.TensorFlowEngine(spec)
+print(engine.division.piece, engine.division.calls, tf.config.threading.get_intra_op_parallelism_threads())
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "TF_NUM_INTRAOP_THREADS"}
+    for given, told in (({}, "8 2 1"), ({"TF_NUM_INTRAOP_THREADS": "2"}, "16 1 0")):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env={**environment, **given}, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split("\n")[-2] == told
 
 
 # Loaded once a process.

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from transforms.engines.division import Division
 from transforms.model_source import ModelSource
 
 ENGINES = ("tensorflow", "openvino")
@@ -71,11 +72,11 @@ class Engine(Protocol):
 
     Attributes:
         title: the engine and its version, for people.
-        whole_batches: whether a batch is best called whole, as on a GPU; otherwise in pieces that fit the caches.
+        division: how a batch is best spread over its calls.
     """
 
     title: str
-    whole_batches: bool
+    division: Division
 
     def ahead(self, images: np.ndarray) -> Any:
         """What a call takes in place of `images`: their copy on a GPU, made while an earlier batch is computed there.
@@ -86,6 +87,8 @@ class Engine(Protocol):
 
     def compile(self, batch_size: int) -> Call:
         """A function of images [batch_size, H, W, 3] to the spec's outputs; it raises ModelCallError.
+
+        As many threads as `division.calls` may call it at a time.
 
         Raises:
             ModelError: the model does not take so many images, or of that shape.

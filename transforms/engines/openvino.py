@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from typing import Any
 
 import numpy as np
 
+from transforms.engines.division import Division, divide
 from transforms.engines.engine import (
     NO_BFLOAT16,
     Call,
@@ -20,15 +22,13 @@ from transforms.engines.engine import (
     missing_output,
     unfit,
 )
+from transforms.pools import processors
 
 SIGNATURE = "serving_default"  # the one that OpenVINO looks for
 INSTEAD = "use model.engine: tensorflow"
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # int8 says itself what is quantized
 QUANTIZED = "openvino_int8.xml"  # beside the SavedModel it was made of; its weights lie in the .bin of that name
-SETTINGS = {
-    "PERFORMANCE_HINT": "LATENCY",  # one stream of batches, all processors for each; THROUGHPUT would split them
-    "ENABLE_CPU_PINNING": False,  # the next images are decoded meanwhile, on the same processors
-}
+PINNING = {"ENABLE_CPU_PINNING": False}  # the next images are decoded meanwhile, on the same processors
 _BORING = re.compile(
     r"Exception from|Check '|FrontEnd API failed|Model wasn't fully converted|Summary:|To facilitate the conversion"
 )
@@ -44,8 +44,6 @@ class OpenVINOEngine:
         ModelError: it is no SavedModel, not one that OpenVINO takes, or has no such input or output, or other images.
     """
 
-    whole_batches = False
-
     def __init__(self, spec: ModelSpec) -> None:
         if spec.signature != SIGNATURE:
             asked = "the object itself" if spec.signature is None else f"signature {spec.signature!r}"
@@ -53,13 +51,15 @@ class OpenVINOEngine:
         openvino = _openvino()
         self.title = f"OpenVINO {openvino.__version__.partition('-')[0]}"
         self._spec, self._core = spec, openvino.Core()
-        self._settings = {**SETTINGS, "INFERENCE_PRECISION_HINT": _hint(spec, self._core)}
+        hint = _hint(spec, self._core)
         path = _file(spec)
         try:
             model = self._core.read_model(path)
         except RuntimeError as error:
             raise ModelError(f"model.engine: OpenVINO cannot read {path}: {_reason(error)}; {INSTEAD}") from error
         self.model, self._places = _only_what_is_used(model, spec)
+        self.division = _division(self.model, spec)
+        self._settings = {**PINNING, **_streams(self.division), "INFERENCE_PRECISION_HINT": hint}
 
     def ahead(self, images: np.ndarray) -> np.ndarray:
         """The images themselves: they are read where they are."""
@@ -75,22 +75,39 @@ class OpenVINOEngine:
             raise unfit(_described(model.input()), self._spec)
         try:
             model.reshape(shape)
-            request = self._core.compile_model(model, "CPU", self._settings).create_infer_request()
+            compiled = self._core.compile_model(model, "CPU", self._settings)
         except RuntimeError as error:
             reason = f"OpenVINO cannot compile the model for {batch_size} images: {_reason(error)}"
             raise ModelError(f"model.engine: {reason}; {INSTEAD}") from error
         places = self._places.items()
+        mine = threading.local()  # a request computes one piece at a time
 
         def call(images: np.ndarray) -> Outputs:
+            if not hasattr(mine, "request"):
+                mine.request = compiled.create_infer_request()
+            request = mine.request
             request.set_input_tensor(openvino.Tensor(images, shared_memory=True))
             try:
                 request.infer()
             except RuntimeError as error:
                 raise ModelCallError(_reason(error), exhausted="alloc" in str(error)) from error
-            # A copy: the next call writes its outputs to the same place.
+            # A copy: this thread's next call writes its outputs to the same place.
             return {kind: np.array(request.get_output_tensor(place).data, np.float32) for kind, place in places}
 
         return call
+
+
+def _division(model: Any, spec: ModelSpec) -> Division:
+    if model.input().get_partial_shape()[0].is_static:
+        return Division(spec.batch_size, 1)
+    return divide(spec.batch_size, processors())
+
+
+def _streams(division: Division) -> dict[str, Any]:
+    """What OpenVINO calls it: a stream computes one piece."""
+    if division.calls == 1:
+        return {"PERFORMANCE_HINT": "LATENCY"}  # all processors for it
+    return {"NUM_STREAMS": division.calls, "INFERENCE_NUM_THREADS": division.calls}
 
 
 def _openvino() -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from transforms.engines.division import Division, divide, shared
 from transforms.engines.engine import (
     NO_BFLOAT16,
     Call,
@@ -23,6 +24,8 @@ from transforms.engines.engine import (
     unfit,
 )
 from transforms.engines.processor import has_bfloat16
+from transforms.engines.saved_model import takes_any_number
+from transforms.pools import processors
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +42,7 @@ class TensorFlowEngine:
 
         self.title = f"TensorFlow {tf.__version__}"
         self._spec, self._gpu = spec, _gpu()
-        self.whole_batches = self._gpu is not None
+        self.division = _division(spec, self._gpu)
         _choose_precision(spec.precision, self._gpu)
         self._function = _load(spec)
         if self._gpu is not None:
@@ -62,11 +65,34 @@ class TensorFlowEngine:
         return _freeze(self._spec, self._function, batch_size)
 
 
-def _gpu() -> str | None:
-    """The first GPU that TensorFlow sees, such as `/device:GPU:0`."""
+def _division(spec: ModelSpec, gpu: str | None) -> Division:
+    """How batches are spread; TensorFlow's threads are set to fit, if it has not started."""
+    if gpu is not None:
+        return Division(spec.batch_size, 1)
+    wanted = divide(spec.batch_size, processors())
+    if wanted.calls > 1 and not (takes_any_number(spec) and _a_thread_a_call()):
+        return shared(spec.batch_size, processors())
+    return wanted
+
+
+def _a_thread_a_call() -> bool:
+    """Have TensorFlow compute each call in one thread, in all of the process; False where it cannot be any more."""
     import tensorflow as tf
 
-    return next((device.name for device in tf.config.list_logical_devices("GPU")), None)
+    if os.environ.get("TF_NUM_INTRAOP_THREADS"):  # the user has chosen
+        return False
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+    except RuntimeError:  # it has its threads already
+        return tf.config.threading.get_intra_op_parallelism_threads() == 1
+    return True
+
+
+def _gpu() -> str | None:
+    """The first GPU that TensorFlow may use, found without starting it."""
+    import tensorflow as tf
+
+    return "/device:GPU:0" if tf.config.get_visible_devices("GPU") else None
 
 
 def _choose_precision(precision: str, gpu: str | None) -> None:

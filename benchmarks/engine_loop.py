@@ -1,8 +1,9 @@
 """One way to run a model, in a process of its own that calls it when told: `python -m benchmarks.engine_loop JSON`.
 
-JSON: `path` of the SavedModel, `way` (`bare` or an engine), `precision`, `images` (a .npy file, one batch). For each
-line of standard input the model is called once and a line of JSON printed: `seconds` and `cpu_seconds`, of all threads.
-A line that names a file gets the logits written there, float32 [B, classes].
+JSON: `path` of the SavedModel, `way` (`bare` or an engine), `precision`, `images` (a .npy file, one batch), and if it is
+to be another than TensorFlow's own, `division` of the batch. For each line of standard input the model is called once
+and a line of JSON printed: `seconds` and `cpu_seconds`, of all threads. A line that names a file gets the logits written
+there, float32 [B, classes].
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from transforms.buffers import BATCHES
+from transforms.engines import tensorflow as tensorflow_engine
+from transforms.engines.division import Division
 from transforms.model import Classifier, ModelSpec
 
 Logits = Callable[[], np.ndarray]
@@ -56,6 +59,8 @@ def main() -> None:
     os.dup2(2, 1)
     given: dict[str, Any] = json.loads(sys.argv[1])
     images = np.load(given["images"])
+    if "division" in given:
+        tensorflow_engine.divide = lambda *_: Division(**given["division"])
     if given["way"] == "bare":
         call = bare(given["path"], images)
     else:

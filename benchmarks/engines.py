@@ -18,10 +18,10 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,7 @@ from pipeline.models.saved_model import save_classifier
 from tests.pipeline.models.published_module import random_arrays, save_published_module
 from transforms.ahead import batches
 from transforms.decode_images import open_picture
+from transforms.engines.division import Division
 from transforms.engines.processor import has_bfloat16
 from transforms.read import read_bytes
 from transforms.records import Row
@@ -67,8 +68,10 @@ class Form:
 class Loop:
     """A process that calls a model in one way; see engine_loop.py."""
 
-    def __init__(self, form: Form, way: Way, images: Path) -> None:
-        given = {"path": str(form.path), "way": way[0], "precision": way[1], "images": str(images)}
+    def __init__(self, form: Form, way: Way, images: Path, division: Division | None = None) -> None:
+        given: dict[str, Any] = {"path": str(form.path), "way": way[0], "precision": way[1], "images": str(images)}
+        if division is not None:
+            given["division"] = asdict(division)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.engine_loop", json.dumps(given)],
             cwd=ROOT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},

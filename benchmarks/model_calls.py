@@ -1,77 +1,75 @@
-"""The quickstart's model on batches of 32 images, handed to TensorFlow whole or in pieces.
+"""The quickstart's model on batches of 32 images: whole or in pieces, with all processors on a call or one on each.
 
 The command:
 
     python -m benchmarks.model_calls [--rounds 30] [--write]
+
+Each division is a process of its own, since TensorFlow has its threads for life; they are called in turn.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import time
-from collections.abc import Callable
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 
-from benchmarks.commands import MODEL
+from benchmarks.commands import MODEL, QUICKSTART
+from benchmarks.engines import Call, Form, Loop
 from benchmarks.tables import replace_table, table
-from transforms import model as model_module
-from transforms.buffers import BATCHES
-from transforms.model import Classifier, ModelSpec
+from transforms.engines.division import Division
+from transforms.pools import processors
 
 BATCH, SHAPE = 32, (224, 224, 3)
-PIECES = (32, 16, 8, 4)
+WHOLE = Division(BATCH, 1)
 
 
-def classifier(piece: int) -> Classifier:
-    """The model, called with `piece` images at a time."""
-    chosen = model_module._piece
-    model_module._piece = lambda batch_size: piece  # type: ignore[assignment]  # noqa: ARG005
-    try:
-        outputs = (("logits", "output"),)
-        return Classifier(ModelSpec(str(MODEL), "serving_default", None, outputs, SHAPE, "float32", BATCH))
-    finally:
-        model_module._piece = chosen
+def divisions() -> list[Division]:
+    """What is compared, the whole batch first."""
+    return [WHOLE, *(Division(16, calls) for calls in (1, processors())), *(Division(n, processors()) for n in (8, 4))]
 
 
-def measure(rounds: int) -> dict[int, list[tuple[float, float]]]:
-    """(seconds, processor seconds) of one batch by piece, one of each a round."""
-    images = BATCHES.empty((BATCH, *SHAPE), "float32")
-    images[:] = np.random.default_rng(0).normal(size=images.shape)
-    models = {piece: classifier(piece) for piece in PIECES}
-    found: dict[int, list[tuple[float, float]]] = {piece: [] for piece in PIECES}
-    for model in models.values():
-        model(images)
-    for number in range(rounds):
-        turn = number % len(PIECES)
-        for piece in PIECES[turn:] + PIECES[:turn]:
-            found[piece].append(_timed(lambda model=models[piece]: model(images)))  # type: ignore[misc]
+def measure(rounds: int, scratch: Path) -> dict[Division, list[Call]]:
+    """What one batch took by division, one of each a round, who goes first changing."""
+    images = scratch / "images.npy"
+    np.save(images, np.random.default_rng(0).normal(size=(BATCH, *SHAPE)).astype(np.float32))
+    form = Form("EfficientNet-Lite0", MODEL, QUICKSTART)
+    with ExitStack() as stack:
+        way = ("tensorflow", "float32")
+        loops = {division: stack.enter_context(Loop(form, way, images, division)) for division in divisions()}
+        found: dict[Division, list[Call]] = {division: [] for division in loops}
+        order = list(loops)
+        for number in range(rounds):
+            turn = number % len(order)
+            for division in order[turn:] + order[:turn]:
+                found[division].append(loops[division].call())
     return found
 
 
-def _timed(call: Callable[[], object]) -> tuple[float, float]:
-    began, cpu = time.perf_counter(), time.process_time()
-    call()
-    return time.perf_counter() - began, time.process_time() - cpu
-
-
-def calls_table(found: dict[int, list[tuple[float, float]]]) -> str:
+def calls_table(found: dict[Division, list[Call]]) -> str:
     """Medians as Markdown, and the median of the rounds' ratios to the whole batch."""
     rows = []
-    for piece, times in found.items():
-        seconds = [wall / whole for (wall, _), (whole, _) in zip(times, found[BATCH], strict=True)]
-        cpu = [busy / whole for (_, busy), (_, whole) in zip(times, found[BATCH], strict=True)]
-        rate = BATCH / median(wall for wall, _ in times)
-        rows.append([f"{piece} images a call", f"{rate:.0f}", f"{1 / median(seconds):.2f}", f"{median(cpu):.2f}"])
-    return table(["", "images/s", "speed, 32 a call = 1", "processor time, 32 a call = 1"], rows)
+    for division, calls in found.items():
+        pairs = list(zip(calls, found[WHOLE], strict=True))
+        speed = median(whole.seconds / call.seconds for call, whole in pairs)
+        cpu = median(call.cpu_seconds / whole.cpu_seconds for call, whole in pairs)
+        rate = BATCH / median(call.seconds for call in calls)
+        rows.append([_named(division), f"{rate:.0f}", f"{speed:.2f}", f"{cpu:.2f}"])
+    return table(["images a call", "images/s", "speed, 32 a call = 1", "processor time, 32 a call = 1"], rows)
+
+
+def _named(division: Division) -> str:
+    threads = "all processors" if division.calls == 1 else f"{division.calls} calls at a time, a processor each"
+    return f"{division.piece}, {threads}"
 
 
 def report(rounds: int, write: bool) -> None:
     """Measure, print, and put the table into the page when `write`."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    text = calls_table(measure(rounds))
+    with tempfile.TemporaryDirectory(prefix="hublabel-bench-") as scratch:
+        text = calls_table(measure(rounds, Path(scratch)))
     print(f"\n{text}\n")
     if write:
         replace_table("model-calls", text)

@@ -1,9 +1,9 @@
 """One way to run a model, in a process of its own that calls it when told: `python -m benchmarks.engine_loop JSON`.
 
-JSON: `path` of the SavedModel, `way` (`bare` or an engine), `precision`, `images` (a .npy file, one batch), and if it is
-to be another than TensorFlow's own, `division` of the batch. For each line of standard input the model is called once
-and a line of JSON printed: `seconds` and `cpu_seconds`, of all threads. A line that names a file gets the logits written
-there, float32 [B, classes].
+JSON: `path` of the SavedModel, `way` (`bare` or an engine), `precision`, `images` (a .npy file, one batch), and if it
+is to be another than TensorFlow's own, `division` of the batch. For each line of standard input the model is called
+once and a line of JSON printed: `seconds` and `cpu_seconds`, of all threads. A line that names a file gets the logits
+written there, float32 [B, classes].
 """
 
 from __future__ import annotations

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.machinery import ModuleSpec
+
+from transforms.lean import without
 
 
 def forgo_pandas() -> None:
@@ -18,27 +17,5 @@ def forgo_pandas() -> None:
         return
     import pyarrow as pa
 
-    with _hidden("pandas"):
+    with without("pandas"):
         pa.array([])
-
-
-class _Hiding:
-    """Finds one module to be missing."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
-        if name == self._name:
-            raise ModuleNotFoundError(f"{name} is hidden", name=name)
-        return None
-
-
-@contextmanager
-def _hidden(name: str) -> Iterator[None]:
-    finder = _Hiding(name)
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)

@@ -33,6 +33,7 @@ from pipeline.job import parse_job
 from pipeline.loading import columns_and_labels
 from pipeline.record import load_record
 from transforms.attempts import withdraw_marks
+from transforms.lean import import_tensorflow
 from transforms.masked_output import mask_output
 from transforms.masking import mask_values
 from transforms.parts import DamagedPartError
@@ -71,7 +72,7 @@ def child_main(
     # After that, since an orphan must not live on for the seconds this takes. Whole before Beam's import, which then
     # may go on while the model is loaded: two imports of such size at once, in two threads, can wait for each other
     # for ever.
-    import_module(library)
+    import_tensorflow() if library == "tensorflow" else import_module(library)
 
     shards = parse_job(job.get())
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)

@@ -88,6 +88,13 @@ class Child:
             found.append(self._events.popleft())
         return found
 
+    def wait(self, seconds: float) -> None:
+        """Return when it has ended, or after so many seconds."""
+        self._reader.join(seconds)  # its end of the pipe closes
+        if not self._reader.is_alive():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
+
     def poll(self) -> int | None:
         """Exit code, negative for a signal; None while it runs."""
         code = self._process.poll()

@@ -223,7 +223,7 @@ def _watch(config: RunConfig, child: Child, coverage: Coverage, progress: RunPro
             progress.update(coverage.rows, coverage.failed)
             _check_budget(config, coverage)
             next_listing = time.monotonic() + max(2 * TICK, (time.monotonic() - listing) / LISTING_SHARE)
-        time.sleep(TICK)
+        child.wait(TICK)
 
 
 def _heed(child: Child, progress: RunProgress) -> None:

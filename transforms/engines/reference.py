@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from transforms.engines.engine import Engine, ModelCallError, ModelError, ModelSpec, Outputs
+from transforms.lean import import_tensorflow
 from transforms.masked_output import mask_output
 
 
@@ -82,6 +83,7 @@ def _serve() -> None:
     """Load the model at once, and answer when the batches come."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not get into the answer
+    import_tensorflow()
     from transforms.engines.tensorflow import TensorFlowEngine
 
     spec = pickle.load(sys.stdin.buffer)

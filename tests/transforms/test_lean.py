@@ -1,0 +1,48 @@
+"""What is left out of large imports, in processes of their own."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+
+from transforms.lean import without
+
+
+def said_by(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout.strip()
+
+
+def test_tensorflow_comes_without_keras_until_it_is_asked_for() -> None:
+    code = """
+import sys
+from transforms.lean import import_tensorflow
+import_tensorflow()
+import tensorflow as tf
+print("keras.src" in sys.modules, tf.reduce_sum([1, 2]).numpy(), tf.keras.layers.Dense.__name__)
+from tensorflow import keras
+print("keras.src" in sys.modules, keras.activations.relu([-1.0, 1.0]).numpy().tolist())
+"""
+    assert said_by(code).splitlines() == ["False 3 Dense", "True [0.0, 1.0]"]
+
+
+def test_what_is_hidden_is_there_again() -> None:
+    code = """
+import sys
+from transforms.lean import without
+with without("wave", "json"):
+    try:
+        import wave
+    except ModuleNotFoundError as error:
+        print(error, error.name)
+import wave
+print(wave.__name__)
+"""
+    assert said_by(code).splitlines() == ["wave is hidden wave", "wave"]
+
+
+def test_what_is_there_stays() -> None:
+    with without("json"):
+        assert importlib.import_module("json") is json

@@ -53,14 +53,16 @@ def main(arguments: list[str]) -> int:
 def child_main(
     arguments: list[str],
     listen: Callable[[BinaryIO, SimpleQueue[bytes]], None],
-    work: Callable[[str, list[Shard], Any], None],
+    work: Callable[[str, Any, Any], None],
+    parse: Callable[[bytes], Any] = parse_job,
 ) -> int:
     """What every child does: hear its job, do it, and say what went wrong; returns the exit code.
 
     Args:
         arguments: the output, the library to import first, and the file descriptor for events.
         listen: puts the first line of standard input into the queue, and heeds what comes after.
-        work: does the job: the output, the shards, and what takes events.
+        work: does the job: the output, what the line says, and what takes events.
+        parse: makes of the line what `work` takes: the shards.
     """
     output, library, events = arguments[0], arguments[1], os.fdopen(int(arguments[2]), "w", buffering=1)
 
@@ -74,11 +76,11 @@ def child_main(
     # for ever.
     import_tensorflow() if library == "tensorflow" else import_module(library)
 
-    shards = parse_job(job.get())
+    told = parse(job.get())
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     logging.getLogger("transforms").setLevel(logging.INFO)
     try:
-        work(output, shards, tell)
+        work(output, told, tell)
     except HublabelError as error:
         tell("error", message=str(error), exit_code=error.exit_code)
         return error.exit_code

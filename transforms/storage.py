@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import BinaryIO, Protocol
 
 TEMPORARY = ".tmp-"  # in the name of everything not committed yet; readers of Parquet folders skip dot files
 NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # exFAT, some FUSE mounts
+COPY_BYTES = 8 << 20  # at a time
 EXTRAS = {"s3": "aws", "gs": "gcp"}  # scheme of an object store -> our extra with its client
 
 
@@ -67,6 +70,15 @@ class Storage(Protocol):
     def list(self, folder: str) -> Iterator[str]:
         """Names of what lies directly in `folder` (temporary ones too), as relative paths; none if it is not there."""
 
+    def upload(self, name: str, path: str) -> None:
+        """Commit the file at `path`, of any size, as `name`, in place of what was there."""
+
+    def move(self, name: str, target: str) -> None:
+        """Commit what is `name` as `target`, in place of what was there.
+
+        In an object store it is at both places for a moment.
+        """
+
     def delete(self, name: str) -> None:
         """Remove `name`; nothing happens when it is gone already."""
 
@@ -94,9 +106,6 @@ class ObjectStorage(Storage, Protocol):
 
         If not `deep`, those with a slash behind `start` are shortened to end with it, and come once.
         """
-
-    def upload(self, name: str, path: str) -> None:
-        """Commit the file at `path`, of any size, as `name`, in place of what was there."""
 
 
 def is_remote(root: str) -> bool:
@@ -174,7 +183,7 @@ class LocalStorage:
             ) from error
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
-        with self._errors(name), self._written(name, data) as temporary:
+        with self._errors(name), self._written(name, io.BytesIO(data)) as temporary:
             try:
                 os.link(temporary, self.path(name))
             except FileExistsError:
@@ -189,12 +198,25 @@ class LocalStorage:
             return True
 
     def replace(self, name: str, data: bytes) -> None:
-        with self._errors(name), self._written(name, data) as temporary:
+        self._replace(name, io.BytesIO(data))
+
+    def upload(self, name: str, path: str) -> None:
+        with open(path, "rb") as source:
+            self._replace(name, source)
+
+    def _replace(self, name: str, source: BinaryIO) -> None:
+        with self._errors(name), self._written(name, source) as temporary:
             os.replace(temporary, self.path(name))
             _sync_folder(os.path.dirname(self.path(name)))
 
+    def move(self, name: str, target: str) -> None:
+        with self._errors(target):
+            os.makedirs(os.path.dirname(self.path(target)), exist_ok=True)
+            os.replace(self.path(name), self.path(target))
+            _sync_folder(os.path.dirname(self.path(target)))
+
     @contextlib.contextmanager
-    def _written(self, name: str, data: bytes) -> Iterator[str]:
+    def _written(self, name: str, source: BinaryIO) -> Iterator[str]:
         """A synced temporary file beside `name`, removed if the body does not use it up."""
         folder, base = os.path.split(self.path(name))
         if self._disk is not None and self._disk != self._found_disk():
@@ -205,7 +227,7 @@ class LocalStorage:
         temporary = os.path.join(folder, f"{TEMPORARY}{base}-{uuid.uuid4().hex}")
         try:
             with open(temporary, "xb") as file:
-                file.write(data)
+                shutil.copyfileobj(source, file, COPY_BYTES)
                 file.flush()
                 os.fsync(file.fileno())
             yield temporary

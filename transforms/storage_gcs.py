@@ -132,6 +132,15 @@ class GoogleStorage:
         with self._errors(name):
             self._blob(name).upload_from_filename(path, ANYTHING, timeout=TIMEOUT, checksum="crc32c")
 
+    def move(self, name: str, target: str) -> None:
+        with self._errors(name):
+            source, copy, token = self._blob(name), self._blob(target), None
+            while True:  # large objects take several calls
+                token, _, _ = copy.rewrite(source, token=token, timeout=TIMEOUT)
+                if token is None:
+                    break
+        self.delete(name)
+
     def delete(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError), self._errors(name):
             self._blob(name).delete(timeout=TIMEOUT)

@@ -150,6 +150,11 @@ class S3Storage:
         with self._errors(name):
             client().upload_file(path, at["Bucket"], at["Key"])
 
+    def move(self, name: str, target: str) -> None:
+        with self._errors(name):
+            client().copy(self._at(name), **self._at(target))  # by the store, in several parts if it is large
+        self.delete(name)
+
     def delete(self, name: str) -> None:
         with self._errors(name):
             client().delete_object(**self._at(name))

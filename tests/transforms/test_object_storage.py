@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -74,13 +73,6 @@ def test_an_object_of_another_tag_is_not_deleted(s3: Bucket) -> None:
     s3.storage.replace("lease", b"2")
     s3.storage.delete_if("lease", first)
     assert s3.storage.read("lease") == b"2"
-
-
-def test_files_are_uploaded(bucket: Bucket, tmp_path: Path) -> None:
-    data = os.urandom(9 << 20)  # more than goes in one piece to S3
-    (tmp_path / "plan").write_bytes(data)
-    bucket.storage.upload("plan/plan-00000.parquet", str(tmp_path / "plan"))
-    assert bucket.storage.read("plan/plan-00000.parquet") == data
 
 
 def test_a_footer_costs_few_requests(bucket: Bucket) -> None:

@@ -67,6 +67,19 @@ def test_replace_and_delete(storage: Storage) -> None:
     assert storage.put_if_absent("run.yaml", b"3")
 
 
+def test_files_are_uploaded_and_moved(storage: Storage, tmp_path: Path) -> None:
+    data = os.urandom(9 << 20)  # more than goes in one piece to S3
+    (tmp_path / "plan").write_bytes(data)
+    storage.prepare()
+    storage.replace("plan/plan-00000.parquet", b"old")
+    storage.upload("made/0", str(tmp_path / "plan"))
+    assert list(storage.list("made")) == ["made/0"]
+    storage.move("made/0", "plan/plan-00000.parquet")
+    assert storage.read("plan/plan-00000.parquet") == data
+    assert list(storage.list("made")) == []
+    assert list(storage.list("plan")) == ["plan/plan-00000.parquet"]
+
+
 def test_what_is_not_there_is_not_found(storage: Storage) -> None:
     for look in (storage.read, storage.open):
         with pytest.raises(FileNotFoundError):

@@ -304,7 +304,13 @@ class ImageSection(Section):
 
 
 class BatchSection(Section):
-    size: int = key(32, "a whole number from 1 to 4096", "Images handed to the model at a time; it computes them in pieces, see performance.md.", ge=1, le=4096)
+    size: int = key(
+        32,
+        "a whole number from 1 to 4096",
+        "Images handed to the model at a time; it computes them in pieces, see performance.md.",
+        ge=1,
+        le=4096,
+    )
 
 
 class OutputSection(Section):
@@ -355,7 +361,7 @@ class RunSection(Section):
         "Images in a shard, the unit of work, of commit and of resume.",
     )
     planning: Literal["auto", "launcher", "runner"] = key(
-        "auto", "one of auto, launcher, runner", "Who cuts the input into shards: the launcher or workers, see runners.md.",
+        "auto", "one of auto, launcher, runner", "Who cuts the input into shards; workers can: see runners.md.",
     )  # fmt: skip
     max_failed: MaxFailed = MaxFailed()
     timeout: TimeoutSection = TimeoutSection()

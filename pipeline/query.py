@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import HublabelError, UsageError
 from pipeline.record import NAME, RunRecord, load_record
-from transforms.parts import REQUESTS, newest_parts, read_rows
+from transforms.parts import REQUESTS, newest_parts, read_parts, read_rows
 from transforms.storage import LocalStorage, Storage, open_storage
 
 if TYPE_CHECKING:
@@ -122,13 +122,15 @@ def predictions(storage: Storage, record: RunRecord, columns: Sequence[str]) -> 
 
 @contextmanager
 def _predictions(storage: Storage, record: RunRecord, columns: Sequence[str]) -> Iterator[duckdb.DuckDBPyConnection]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     names = part_names(storage, record)
     if not names:
         raise UsageError(f"{storage.root}: no image has been labelled yet")
     with storage.open(names[0]) as source:
-        there = [column for column in pq.read_schema(source).names if column in columns]
+        stored = pq.read_schema(source).remove_metadata()
+    schema = pa.schema([field for field in stored if field.name in columns])
     with tempfile.TemporaryDirectory(prefix="hublabel-") as folder, _connection() as connection:
         connection.execute(f"SET memory_limit = '{MEMORY}'")
         connection.execute("SET temp_directory = ?", [folder])
@@ -136,11 +138,11 @@ def _predictions(storage: Storage, record: RunRecord, columns: Sequence[str]) ->
             paths = [storage.path(name) for name in names]
         else:
             paths = [f"{folder}/predictions.parquet"]
-            with (reader := _reader(storage, names, there)), pq.ParquetWriter(paths[0], reader.schema) as writer:
-                for batch in reader:
-                    writer.write_batch(batch)
+            with pq.ParquetWriter(paths[0], schema) as writer:
+                for table in read_parts(storage, names, schema.names):
+                    writer.write_table(table)
         view = connection.read_parquet(paths, hive_partitioning=False)
-        view.project(", ".join(map(quoted, there))).create_view("predictions")
+        view.project(", ".join(map(quoted, schema.names))).create_view("predictions")
         yield connection
 
 
@@ -159,7 +161,7 @@ def _connection() -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _reader(storage: Storage, names: list[str], columns: Sequence[str] | None = None) -> pa.RecordBatchReader:
+def _reader(storage: Storage, names: list[str]) -> pa.RecordBatchReader:
     """All parts as one stream of record batches, for outputs that DuckDB cannot open itself."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -167,10 +169,8 @@ def _reader(storage: Storage, names: list[str], columns: Sequence[str] | None = 
     def batches() -> Iterator[pa.RecordBatch]:
         for name in names:
             with storage.open(name) as source, pq.ParquetFile(source) as file:
-                yield from file.iter_batches(columns=columns)
+                yield from file.iter_batches()
 
     with storage.open(names[0]) as source:
         schema = pq.read_schema(source).remove_metadata()
-    if columns is not None:
-        schema = pa.schema([schema.field(column) for column in columns])
     return pa.RecordBatchReader.from_batches(schema, batches())

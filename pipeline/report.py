@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pipeline.coverage import Coverage
 from pipeline.errors import HublabelError
 from pipeline.progress import LABELLING
+from pipeline.query import part_names
 from pipeline.record import RunRecord
 from transforms.masking import mask_values
-from transforms.parts import newest_parts, read_rows
+from transforms.parts import read_parts, read_rows
 from transforms.storage import Storage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 NAME = "report.json"
 AGREEMENT = "agreement.json"  # see `agreement`, which loads a model and so more than the launcher wants
+COUNTED = ("error_stage", "error_type", "label", "label_index")
+ROWS_AT_ONCE = 100_000  # that are counted: a few MB
 
 
 def write_report(
@@ -40,8 +47,8 @@ def make_report(
     return {
         "images": coverage.rows,
         "status": {"ok": coverage.rows - coverage.failed, "failed": coverage.failed},
-        "errors": dict(errors.most_common()),
-        "labels": dict(labels.most_common()),
+        "errors": _falling(errors),
+        "labels": _falling(labels),
         "last_session": {
             "images": images,
             "seconds": round(sum(seconds.values()), 3),
@@ -88,19 +95,46 @@ def _count(storage: Storage, record: RunRecord) -> tuple[Counter[str], Counter[s
     errors: Counter[str] = Counter()
     labels: Counter[str] = Counter()
     rows = 0
-    for number in range(len(record.plan.files)):
-        for _, name in newest_parts(storage, number).values():
-            table = read_rows(storage, name, ("error_stage", "error_type", "label", "label_index")).to_pydict()
-            rows += len(table["error_stage"])
-            for stage, kind in zip(table["error_stage"], table["error_type"], strict=True):
-                if stage is not None:
-                    errors[f"{stage}/{kind}"] += 1
-            for label, index in zip(table.get("label", ()), table.get("label_index", ()), strict=True):
-                if index is not None:
-                    labels[str(index) if label is None else label] += 1
+    names = part_names(storage, record)
+    columns = read_rows(storage, names[0], COUNTED).column_names if names else []  # all parts have the same
+    texts = [column for column in columns if column != "label_index"]
+    for group in _groups(read_parts(storage, names, columns, texts)):
+        rows += group["count_all"]
+        if group["error_stage"] is not None:
+            errors[f"{group['error_stage']}/{group['error_type']}"] += group["count_all"]
+        index = group.get("label_index")
+        if index is not None:
+            label = group["label"]
+            labels[str(index) if label is None else label] += group["count_all"]
     if rows != record.plan.rows:
         raise HublabelError(
             f"{record.output}: parts have gone while the run went on: {rows:,} of {record.plan.rows:,} rows are there; "
             "run the same command again"
         )
     return errors, labels
+
+
+def _groups(tables: Iterable[pa.Table]) -> Iterator[dict[str, Any]]:
+    """The different rows of many tables, with how often each occurs (`count_all`), one lot of tables after another."""
+    lot: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        lot.append(table)
+        rows += len(table)
+        if rows >= ROWS_AT_ONCE:
+            yield from _grouped(lot)
+            lot, rows = [], 0
+    if lot:
+        yield from _grouped(lot)
+
+
+def _grouped(lot: Sequence[pa.Table]) -> list[dict[str, Any]]:
+    import pyarrow as pa
+
+    table = pa.concat_tables([part.replace_schema_metadata() for part in lot]).unify_dictionaries()
+    return table.group_by(table.column_names, use_threads=False).aggregate([([], "count_all")]).to_pylist()
+
+
+def _falling(counts: Counter[str]) -> dict[str, int]:
+    """By falling count, equals by name."""
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -224,10 +224,10 @@ class _Questions:
 
     def examples(self, indices: list[int], each: int, images: int) -> dict[int, list[int]]:
         """Up to `each` rows with each of these labels, drawn by a hash of the row, so always the same ones."""
+        wanted = ", ".join(map(str, indices))  # constants: far faster than looking each row up in a list
         found = self._all(
-            "SELECT label_index, min_by(row, hash(row), $each) FROM predictions "
-            "WHERE list_contains($indices, label_index) AND hash(row) % $step = 0 GROUP BY label_index",
-            {"each": each, "indices": indices, "step": max(1, images // SAMPLE)},
+            f"SELECT label_index, min_by(row, hash(row), {each}) FROM predictions "
+            f"WHERE label_index IN ({wanted}) AND hash(row) % {max(1, images // SAMPLE)} = 0 GROUP BY label_index"
         )
         rows: dict[int, list[int]] = defaultdict(list, found)
         return {index: rows[index] for index in indices}

@@ -9,8 +9,9 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FOLDER = "predictions"
-REQUESTS = 16  # at a time, when footers are read from an object store
+REQUESTS = 16  # at a time, when parts or their footers are read from an object store
 FOOTER_KEY = b"hublabel"
 _NAME = re.compile(r"^predictions/(\d{5,})/part-(\d{5,})(?:-g(\d{3,}))?\.parquet$")
 
@@ -137,11 +138,14 @@ def part_footers(storage: Storage, names: Sequence[str]) -> Iterator[tuple[str, 
             yield name, result
 
 
-def read_rows(storage: Storage, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+def read_rows(
+    storage: Storage, name: str, columns: Sequence[str] | None = None, encoded: Sequence[str] = ()
+) -> pa.Table:
     """The rows of the part `name`, its checksums compared.
 
     Args:
         columns: those of these that it has; None for all.
+        encoded: text columns that it has and that are to come as they are stored, a dictionary and indices: faster.
 
     Raises:
         DamagedPartError: they cannot be read; the message says what to do.
@@ -150,10 +154,12 @@ def read_rows(storage: Storage, name: str, columns: Sequence[str] | None = None)
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    options = {"page_checksum_verification": True, "read_dictionary": encoded}
+    options["pre_buffer"] = is_remote(storage.root)  # fewer requests; a copy for nothing on a disk
     try:
-        with storage.open(name) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
+        with storage.open(name) as source, pq.ParquetFile(source, **options) as file:
             found = None if columns is None else [column for column in columns if column in file.schema_arrow.names]
-            return file.read(columns=found)
+            return file.read(columns=found, use_threads=False)  # a part is too small to be shared out
     except (FileNotFoundError, StorageError):
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -162,6 +168,30 @@ def read_rows(storage: Storage, name: str, columns: Sequence[str] | None = None)
             f"{storage.root}/{name}: its rows cannot be read ({reason}); "
             "delete it, and `hublabel run` labels its images again"
         ) from None
+
+
+def read_parts(
+    storage: Storage, names: Sequence[str], columns: Sequence[str], encoded: Sequence[str] = ()
+) -> Iterator[pa.Table]:
+    """The rows of each of some parts, in the order of `names`; `columns`, `encoded` and errors as `read_rows`.
+
+    From an object store, where each takes a few requests, `REQUESTS` parts are read ahead.
+    """
+    if not is_remote(storage.root):
+        for name in names:
+            yield read_rows(storage, name, columns, encoded)
+        return
+    pool = ThreadPoolExecutor(REQUESTS)
+    try:
+        ahead: deque[Future[pa.Table]] = deque()
+        for name in names:
+            ahead.append(pool.submit(read_rows, storage, name, columns, encoded))
+            if len(ahead) == REQUESTS:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def list_parts(storage: Storage, file: int) -> Iterator[tuple[int, int, str]]:

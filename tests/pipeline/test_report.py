@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.large_output import make_large_output
 from pipeline.coverage import Coverage
 from pipeline.errors import HublabelError
 from pipeline.plan import Plan, PlanFile
+from pipeline.query import part_names
 from pipeline.record import RunRecord
 from pipeline.report import make_report, write_report
 from transforms.errors import ImageError
@@ -124,6 +127,33 @@ def test_a_session_that_had_nothing_to_do_has_no_rate(storage: LocalStorage) -> 
     assert report_of(storage, images=0, labelling=0.0)["last_session"] == {
         "images": 0, "seconds": 1.0, "phase_seconds": {"starting": 1.0, "labelling": 0.0}, "images_per_second": None,
     }  # fmt: skip
+
+
+def test_counting_many_parts_at_once_counts_each_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.report.ROWS_AT_ONCE", 100)  # of shards of 32: four lots of parts, and a rest
+    record = make_large_output(tmp_path, 500)
+    coverage = Coverage(storage := LocalStorage(str(tmp_path)), record.plan)
+    coverage.refresh()
+    assert coverage.shards == 16
+    errors: Counter[str] = Counter()
+    labels: Counter[str] = Counter()
+    for name in part_names(storage, record):
+        for row in pq.read_table(tmp_path / name, partitioning=None).to_pylist():
+            if row["status"] == "failed":
+                errors[f"{row['error_stage']}/{row['error_type']}"] += 1
+            else:
+                labels[row["label"]] += 1
+    report = make_report(storage, record, coverage, 0, {})
+    assert sum(report["errors"].values()) == coverage.failed > 0
+    assert report["errors"] == errors
+    assert report["labels"] == labels
+    assert list(report["labels"].items()) == sorted(labels.items(), key=lambda item: (-item[1], item[0]))
+
+
+def test_labels_that_stand_twice_are_counted_together_and_missing_ones_by_index(storage: LocalStorage) -> None:
+    commit(storage, 0, [labelled(0, 0), labelled(1, 1), labelled(2, 1)], labels=("crane", "crane"))
+    commit(storage, 1, [labelled(0, 1), labelled(1, 0)], labels=None)
+    assert report_of(storage)["labels"] == {"crane": 3, "1": 1, "0": 1}
 
 
 def test_the_file_is_readable_json(storage: LocalStorage) -> None:

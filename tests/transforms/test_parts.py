@@ -1,6 +1,7 @@
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from transforms.parts import (
+    REQUESTS,
     DamagedPartError,
     PartFooter,
     commit_part,
@@ -17,6 +19,7 @@ from transforms.parts import (
     part_footer,
     part_name,
     read_footer,
+    read_parts,
     remove_temporary,
 )
 from transforms.records import Columns, Row, Shard, prediction_schema, rows_to_table
@@ -127,3 +130,40 @@ def test_temporary_files_are_removed_and_nothing_else(tmp_path: Path) -> None:
     storage.replace("predictions/00003/notes.txt", b"the user's")
     remove_temporary(storage, 3)
     assert sorted(storage.list("predictions/00003")) == ["predictions/00003/notes.txt", part_name(SHARD)]
+
+
+class Distant:
+    """An object store that tells how many objects are open at a time, and in which order they were asked for."""
+
+    root = "s3://bucket/out"
+
+    def __init__(self, disk: LocalStorage) -> None:
+        self._disk, self.asked, self.delivered = disk, 0, 0
+
+    def open(self, name: str) -> BinaryIO:
+        self.asked += 1
+        assert self.asked - self.delivered <= REQUESTS
+        return self._disk.open(name)
+
+
+def test_parts_of_an_object_store_are_read_ahead_in_order_and_not_too_far(tmp_path: Path) -> None:
+    disk = LocalStorage(str(tmp_path))
+    names = []
+    for number in range(3 * REQUESTS):
+        shard = Shard(0, number, 2)
+        table = table_of().set_column(0, table_of().schema.field(0), [[number, number + 1]])
+        assert commit_part(disk, shard, table, replace(FOOTER, file=0, row_group=number))
+        names.append(part_name(shard))
+    store = Distant(disk)
+    found = []
+    for table in read_parts(store, names, ["row", "no_such"]):
+        assert table.column_names == ["row"]
+        found.append(table["row"][0].as_py())
+        store.delivered += 1
+    assert found == list(range(3 * REQUESTS))
+    some = read_parts(Distant(disk), names, ["row"])
+    assert next(some).num_rows == 2
+    some.close()  # without reading the rest
+    disk.delete(names[5])
+    with pytest.raises(FileNotFoundError):
+        list(read_parts(Distant(disk), names, ["row"]))

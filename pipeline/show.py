@@ -13,6 +13,7 @@ from rich.text import Text
 
 from pipeline.console import plain_console
 from pipeline.errors import HublabelError, UsageError
+from transforms.lean import without
 from transforms.masking import strip_uri
 from transforms.storage import open_storage
 
@@ -72,7 +73,8 @@ def _run(output: str, sql: str, values: list[Any], limit: int | None) -> pa.Reco
     try:
         if limit is not None:
             sql = f"SELECT * FROM ({sql.rstrip().rstrip(';')}) LIMIT {int(limit)}"
-        return connection.execute(sql, values).fetch_record_batch(10_000)
+        with without("pandas"):  # see pipeline.query
+            return connection.execute(sql, values).fetch_record_batch(10_000)
     except duckdb.Error as error:
         raise UsageError(f"--query: {str(error).splitlines()[0]}") from None
 

@@ -34,7 +34,7 @@ WHOLE_RUN = """
 import sys
 from pipeline.cli import main
 code = main(sys.argv[1:])
-print(sorted({'tensorflow', 'tensorflow_hub', 'tensorflow_io', 'apache_beam', 'keras'} & set(sys.modules)))
+print(sorted({'tensorflow', 'tensorflow_hub', 'tensorflow_io', 'apache_beam', 'keras', 'pandas'} & set(sys.modules)))
 sys.exit(code)
 """
 

@@ -16,6 +16,7 @@ from transforms.storage import Storage
 
 CHILD = "pipeline.child"  # the module that a child process runs
 REMOTE_CHILD = "pipeline.remote_child"  # ... where the runner is remote
+PLANNING_CHILD = "pipeline.planning_child"  # ... while workers plan
 
 
 class Children:
@@ -55,6 +56,30 @@ class Children:
             yield child
         finally:
             child.stop()
+            save_log(self._storage, child.log)
+
+    @contextmanager
+    def planner(self, job: str) -> Iterator[Child]:
+        """A child that lets workers plan; it has ended, and its log is saved, when the context ends.
+
+        Args:
+            job: see `planning_child`.
+        """
+        arguments = [self._storage.root, "apache_beam"]
+        child = Child(PLANNING_CHILD, arguments, local_log(self._storage), self._lock.descriptors)
+        before = self.signals.at_once
+
+        def at_once() -> None:
+            child.kill()
+            before()
+
+        self.signals.at_once = at_once
+        try:
+            child.give(job)
+            yield child
+        finally:
+            child.stop()
+            self.signals.at_once = before
             save_log(self._storage, child.log)
 
     def close(self) -> None:

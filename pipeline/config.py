@@ -28,6 +28,7 @@ from pipeline.config_sections import (
     reason,
 )
 from pipeline.config_source import ConfigSource, read_source
+from pipeline.runner_table import is_remote
 from transforms.preprocessing import Preprocessing
 
 
@@ -49,7 +50,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _check_combinations(self) -> RunConfig:
-        conflicts = [*_model_conflicts(self), *_image_conflicts(self.image)]
+        conflicts = [*_model_conflicts(self), *_image_conflicts(self.image), *_run_conflicts(self)]
         if conflicts:
             raise ValidationError.from_exception_data("RunConfig", conflicts)
         return self
@@ -122,6 +123,13 @@ def _image_conflicts(image: ImageSection) -> list[InitErrorDetails]:
         message = f"it has no effect with image.geometry: {image.geometry}; use resize_crop or crop_resize"
         found.append(("image.fraction", image.fraction, message))
     return [_conflict(*conflict) for conflict in found]
+
+
+def _run_conflicts(config: RunConfig) -> list[InitErrorDetails]:
+    if config.run.planning == "runner" and not is_remote(config.runner.name):
+        message = f"{config.runner.name} has no workers elsewhere; it must be auto or launcher"
+        return [_conflict("run.planning", "runner", message)]
+    return []
 
 
 def load_config(

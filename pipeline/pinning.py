@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pipeline.config import RunConfig
 from pipeline.console import Voice
@@ -22,6 +22,9 @@ from pipeline.staging import plan_folder
 from pipeline.versions import pinned_libraries, versions
 from transforms.storage import Storage
 
+if TYPE_CHECKING:
+    from pipeline.children import Children
+
 
 def pinned_record(
     config: RunConfig,
@@ -30,12 +33,14 @@ def pinned_record(
     signals: Signals,
     extend: bool = False,
     keep_config: bool = False,
+    children: Children | None = None,
 ) -> RunRecord:
     """The record of the run, made now or found; a found one must be of the same run.
 
     Args:
         extend: take up what the input has got since the plan was made.
         keep_config: leave the recorded config as it is, even where `config` differs in what may change.
+        children: start the process that submits a job for planning; None where no such job can be submitted.
 
     Raises:
         UsageError: the output holds parts of a run that differs, or there is nothing to extend.
@@ -61,7 +66,14 @@ def pinned_record(
             return record
     if extend:
         raise UsageError(f"{storage.root}: no run to extend; run without --extend")
-    return _planned(config, storage, console, signals, model, pins)
+    plan = _plan(config, storage, console, signals, children)
+    signals.check()
+    left_out = "".join(f", {count:,} left out ({reason.replace('_', ' ')})" for reason, count in plan.left_out.items())
+    text = f"{plan.rows:,} images in {plan.shards:,} shards{left_out}"
+    console.say(text, "plan", images=plan.rows, shards=plan.shards, left_out=plan.left_out)
+    record = RunRecord(storage.root, recorded(config), model, pins, plan, versions())
+    save_record(storage, record)
+    return record
 
 
 def _any_part(storage: Storage, record: RunRecord) -> bool:
@@ -70,12 +82,17 @@ def _any_part(storage: Storage, record: RunRecord) -> bool:
     return any(next(list_parts(storage, number), None) for number in range(len(record.plan.files)))
 
 
-def _planned(
-    config: RunConfig, storage: Storage, console: Voice, signals: Signals, model: str, pins: dict[str, Any]
-) -> RunRecord:
+def _plan(config: RunConfig, storage: Storage, console: Voice, signals: Signals, children: Children | None) -> Plan:
     from pipeline.plan import make_plan
+    from pipeline.planning_place import lists_for_workers
 
-    reading = table_reading(config)
+    lists = lists_for_workers(config, children is not None, console.print)
+    if lists is not None and children is not None:
+        from pipeline.worker_planning import plan_by_workers
+
+        plan = plan_by_workers(config, storage, lists, children, console)
+        _check_readable(config, storage.root, plan)
+        return plan
     with plan_folder(storage) as folder, PlanProgress(console) as progress:
         plan = make_plan(
             config.input.path,
@@ -83,17 +100,11 @@ def _planned(
             batch_size=config.batch.size,
             limit=config.input.limit,
             shard_size=config.run.shard_size,
-            reading=reading,
+            reading=table_reading(config),
             progress=_both(progress.update, signals.check),
         )
         _check_readable(config, folder, plan)
-    signals.check()
-    left_out = "".join(f", {count:,} left out ({reason.replace('_', ' ')})" for reason, count in plan.left_out.items())
-    text = f"{plan.rows:,} images in {plan.shards:,} shards{left_out}"
-    console.say(text, "plan", images=plan.rows, shards=plan.shards, left_out=plan.left_out)
-    record = RunRecord(storage.root, recorded(config), model, pins, plan, versions())
-    save_record(storage, record)
-    return record
+    return plan
 
 
 def _both(update: Callable[[int], None], check: Callable[[], None]) -> Callable[[int], None]:
@@ -125,6 +136,11 @@ def _check_readable(config: RunConfig, folder: str, plan: Plan) -> None:
 def _extended(record: RunRecord, config: RunConfig, storage: Storage, console: Voice, signals: Signals) -> RunRecord:
     from pipeline.extend import extend_plan
 
+    if config.run.planning == "runner":
+        raise UsageError(
+            "run.planning: runner is not possible with --extend: the launcher looks for what is new; "
+            "add --set run.planning=auto"
+        )
     reading = table_reading(config)
     with plan_folder(storage, record.plan) as folder, PlanProgress(console) as progress:
         plan = extend_plan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections import Counter
@@ -42,6 +43,7 @@ class PlanFile:
         rows: images.
         shard_size: rows of every shard but the last, which may be shorter.
         bytes: size of the file.
+        fingerprint: of its URIs, see `UriFingerprint`; empty where the launcher has planned.
     """
 
     name: str
@@ -49,6 +51,7 @@ class PlanFile:
     rows: int
     shard_size: int
     bytes: int
+    fingerprint: str = ""
 
     def shard_rows(self, row_group: int) -> int:
         """Images in one of its shards."""
@@ -66,7 +69,8 @@ class Plan:
         shards: all files' row groups.
         shard_size: rows of every shard but the last.
         files: in order; their rows are numbered on.
-        fingerprint: sha256 (hex) over the rows' URIs in order; the same images in other shards have the same.
+        fingerprint: sha256 (hex) over the rows' URIs in order, see `UriFingerprint`; the same images in other shards
+            have the same. Where workers have planned, `joint_fingerprint` of the files.
         left_out: what was met and is no row, counted by reason, such as `hidden` or `blank_line`.
     """
 
@@ -84,6 +88,11 @@ class Plan:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:
         return cls(**{**values, "files": tuple(PlanFile(**file) for file in values["files"])})
+
+
+def joint_fingerprint(files: Sequence[PlanFile]) -> str:
+    """sha256 (hex) over the fingerprints of those files that have one, in order."""
+    return hashlib.sha256("".join(file.fingerprint for file in files).encode()).hexdigest()
 
 
 def make_plan(
@@ -204,11 +213,12 @@ def read_inputs(
             yield batch
         left_out.update(here)
         if not rows:
-            raise UsageError(_nothing_matched(source, left_out))
+            raise UsageError(nothing_matched(source, left_out))
     types.check_all_found(where)
 
 
-def _nothing_matched(source: Input, left_out: Counter[str]) -> str:
+def nothing_matched(source: Input, left_out: Mapping[str, int]) -> str:
+    """What is said of an input without a row."""
     what = NOTHING.get(source.kind, "holds no row")
     if source.is_glob:
         what = "matches no file" if source.kind == "image" else "matches no file that holds a row"

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -169,8 +170,12 @@ class PlanProgress:
 
     def update(self, images: int) -> None:
         """So many images have been found."""
+        self.show(f"planning: {images:,} images so far", images=images)
+
+    def show(self, text: str, **values: Any) -> None:
+        """Say how far it is; `values` are those of the event."""
         now, interval = self._clock(), self._voice.interval
-        self._text = f"planning: {images:,} images so far"
+        self._text = text
         if interval is None or now - self._began < self.MOMENT:
             return
         if self._voice.is_terminal:
@@ -179,7 +184,7 @@ class PlanProgress:
                 self._live.start()
         elif now - self._last_line >= interval:
             self._last_line = now
-            self._voice.say(self._text, "planning", images=images)
+            self._voice.say(self._text, "planning", **values)
 
 
 def readable_seconds(seconds: float) -> str:

@@ -82,7 +82,7 @@ def run(config: RunConfig, console: Voice, extend: bool = False) -> Outcome:
         check_job(storage, config.runner.name)
         if not storage.exists(SUCCESS):
             children.start()  # its imports take as long as a plan
-        record = pinned_record(config, storage, console, signals, extend)
+        record = pinned_record(config, storage, console, signals, extend, children=children)
         outcome = Outcome(record, _coverage(storage, record, console))
         _label_and_finish(config, storage, outcome, console, children)
         return outcome

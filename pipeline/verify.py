@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import config_from_resolved
 from pipeline.console import plain_console
 from pipeline.errors import HublabelError, UsageError
+from pipeline.plan import joint_fingerprint
 from pipeline.reading import reader
 from pipeline.record import NAME, RunRecord, load_record
 from pipeline.verify_images import Sample
@@ -158,6 +159,8 @@ class _Walk:
         """One plan file and the parts of its shards."""
         plan_file = self.record.plan.files[number]
         parts = self._listed(number)
+        if plan_file.fingerprint:
+            self._fingerprint = UriFingerprint()
         with OpenPlan(self.storage, plan_file) as opened:
             for problem in opened.problems():
                 self.plan.add(f"{plan_file.name}: {problem}")
@@ -192,9 +195,13 @@ class _Walk:
         return table
 
     def _compare_fingerprint(self, number: int) -> None:
-        """The fingerprint is that of the first files: those of later extensions lie behind it."""
-        self._fingerprint_found |= self._fingerprint.hexdigest() == self.record.plan.fingerprint
-        if number == len(self.record.plan.files) - 1 and not self._fingerprint_found and not self.plan.count:
+        """The plan's is that of the first files: those of later extensions lie behind it."""
+        plan, found = self.record.plan, self._fingerprint.hexdigest()
+        file = plan.files[number]
+        if file.fingerprint and file.fingerprint != found and not self.plan.count:
+            self.plan.add(f"{file.name}: its URIs are not those the run was planned with (fingerprint)")
+        self._fingerprint_found |= plan.fingerprint in (found, joint_fingerprint(plan.files))
+        if number == len(plan.files) - 1 and not self._fingerprint_found and not self.plan.count:
             self.plan.add(f"{PLAN}/: its URIs are not those the run was planned with (fingerprint)")
 
     def _shard(self, number: int, row_group: int, rows: int, planned: pa.Table | None, parts: dict[int, str]) -> None:

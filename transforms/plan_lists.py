@@ -30,13 +30,13 @@ class PlanLists(beam.PTransform):
 
     Attributes:
         root: the run's output.
-        folder: in it, for the files.
+        prefix: of the names of the files, in it.
         batch_size: images a model call.
         shard_size: images a shard; None for `auto_shard_size`.
     """
 
     root: str
-    folder: str
+    prefix: str
     batch_size: int
     shard_size: int | None
 
@@ -50,7 +50,7 @@ class PlanLists(beam.PTransform):
 
 class _CountLines(beam.DoFn):
     def __init__(self, step: PlanLists) -> None:
-        self._root, self._folder = step.root, step.folder
+        self._root, self._prefix = step.root, step.prefix
         self._rows = Metrics.counter("hublabel.PlanLists", "rows_counted")
 
     def setup(self) -> None:
@@ -58,14 +58,14 @@ class _CountLines(beam.DoFn):
 
     def process(self, piece: Piece) -> Iterator[Counted]:
         count = count_piece(piece)
-        save_count(self._storage, self._folder, piece.number, count)
+        save_count(self._storage, self._prefix, piece.number, count)
         self._rows.inc(count.rows)
         yield piece.number, count
 
 
 class _WritePlan(beam.DoFn):
     def __init__(self, step: PlanLists) -> None:
-        self._root, self._folder = step.root, step.folder
+        self._root, self._prefix = step.root, step.prefix
         self._batch_size, self._shard_size = step.batch_size, step.shard_size
         self._rows = Metrics.counter("hublabel.PlanLists", "rows_planned")
 
@@ -77,7 +77,7 @@ class _WritePlan(beam.DoFn):
             return
         layout = lay_out([counts[number] for number in range(len(counts))], self._batch_size, self._shard_size)
         rows, first_row = counts[piece.number].rows, layout.first_rows[piece.number]
-        files = write_piece(piece, rows, first_row, layout.shard_size, self._storage, self._folder) if rows else []
-        save_files(self._storage, self._folder, piece.number, files)
+        files = write_piece(piece, rows, first_row, layout.shard_size, self._storage, self._prefix) if rows else []
+        save_files(self._storage, self._prefix, piece.number, files)
         self._rows.inc(rows)
         yield piece.number

@@ -23,6 +23,7 @@ from transforms.storage import Storage
 if TYPE_CHECKING:
     import pyarrow as pa
 
+COUNTED, WRITTEN = "-counted.json", "-written.json"  # ends of names
 REQUEST_BYTES = 8 << 20  # that one request to an object store fetches
 
 
@@ -128,9 +129,9 @@ def count_piece(piece: Piece) -> PieceCount:
 
 
 def write_piece(
-    piece: Piece, rows: int, first_row: int, shard_size: int, storage: Storage, folder: str
+    piece: Piece, rows: int, first_row: int, shard_size: int, storage: Storage, prefix: str
 ) -> list[PieceFile]:
-    """Write the plan files of a piece to `<folder>/<name of piece_file>`; again gives the same files.
+    """Write the plan files of a piece to `<prefix>-<piece_file>`; again gives the same files.
 
     Args:
         rows: that `count_piece` has found.
@@ -148,7 +149,7 @@ def write_piece(
             raise ChangedListError(_changed(piece))
         paths = [os.path.join(scratch, name) for name in names]
         for index, path in enumerate(paths):
-            storage.upload(f"{folder}/{piece_file(piece.number, index)}", path)
+            storage.upload(f"{prefix}-{piece_file(piece.number, index)}", path)
         return [
             PieceFile(found.rows, os.path.getsize(path), found.fingerprint.hexdigest())
             for found, path in zip(sums, paths, strict=True)
@@ -225,34 +226,25 @@ def _from_first_line(file: BinaryIO, piece: Piece) -> tuple[int, Iterator[bytes]
     return piece.end, iter(())
 
 
-# What workers leave for the launcher beside the plan files, for each piece.
+# What workers leave for the launcher beside the plan files, for each piece: its count, and a list of its plan files,
+# which is there once they are.
 
 
-def counted_name(number: int) -> str:
-    """Of the count of a piece."""
-    return f"piece-{number:05d}-counted.json"
-
-
-def written_name(number: int) -> str:
-    """Of the list of a piece's plan files, which is there when they are."""
-    return f"piece-{number:05d}-written.json"
-
-
-def save_count(storage: Storage, folder: str, number: int, count: PieceCount) -> None:
+def save_count(storage: Storage, prefix: str, number: int, count: PieceCount) -> None:
     """Leave the count of a piece."""
-    storage.replace(f"{folder}/{counted_name(number)}", json.dumps(asdict(count)).encode())
+    storage.replace(f"{prefix}-piece-{number:05d}{COUNTED}", json.dumps(asdict(count)).encode())
 
 
-def load_count(storage: Storage, folder: str, number: int) -> PieceCount:
+def load_count(storage: Storage, prefix: str, number: int) -> PieceCount:
     """The count of a piece."""
-    return PieceCount(**json.loads(storage.read(f"{folder}/{counted_name(number)}")))
+    return PieceCount(**json.loads(storage.read(f"{prefix}-piece-{number:05d}{COUNTED}")))
 
 
-def save_files(storage: Storage, folder: str, number: int, files: Sequence[PieceFile]) -> None:
+def save_files(storage: Storage, prefix: str, number: int, files: Sequence[PieceFile]) -> None:
     """Leave word of a piece's plan files."""
-    storage.replace(f"{folder}/{written_name(number)}", json.dumps([asdict(file) for file in files]).encode())
+    storage.replace(f"{prefix}-piece-{number:05d}{WRITTEN}", json.dumps([asdict(file) for file in files]).encode())
 
 
-def load_files(storage: Storage, folder: str, number: int) -> list[PieceFile]:
+def load_files(storage: Storage, prefix: str, number: int) -> list[PieceFile]:
     """The plan files of a piece."""
-    return [PieceFile(**values) for values in json.loads(storage.read(f"{folder}/{written_name(number)}"))]
+    return [PieceFile(**values) for values in json.loads(storage.read(f"{prefix}-piece-{number:05d}{WRITTEN}"))]

@@ -37,6 +37,7 @@ __all__ = [
     "find_inputs",
     "list_files",
     "lists_images",
+    "manifest_of",
     "read_file",
     "read_input",
 ]
@@ -134,13 +135,14 @@ def list_files(source: Input, left_out: Counter[str]) -> Iterable[bytes]:
 
 def read_file(source: Input, path: bytes, reading: Reading, left_out: Counter[str]) -> Iterator[pa.RecordBatch]:
     """The rows of one of the files of `list_files`, as `read_input` yields them."""
-    manifest = _manifest(source, path, reading)
+    manifest = manifest_of(source, path, reading)
     if source.kind == "folder":
         return read_parquet(manifest, source.location)
     return _read_list(source.kind, manifest, left_out)
 
 
-def _manifest(source: Input, path: bytes, reading: Reading) -> Manifest:
+def manifest_of(source: Input, path: bytes, reading: Reading) -> Manifest:
+    """One of the files of `list_files`."""
     name = source.name if path == source.location else f"{source.name}: {os.fsdecode(path)!r}"
     return Manifest(name, path, kind_of(path)[1], reading)
 

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import child, children, cli, remote_child
+from pipeline import child, children, cli, planning_child, remote_child
 from tests.pictures import COLOURS, colour_of
 
 
@@ -32,7 +32,8 @@ class ChildInProcess:
     started = 0
 
     def __init__(self, module: str, arguments: Sequence[str], log: str, inherit: Sequence[int] = ()) -> None:
-        self._main = {"pipeline.child": child.main, "pipeline.remote_child": remote_child.main}[module]
+        modules = (child, remote_child, planning_child)
+        self._main = {module.__name__: module.main for module in modules}[module]
         assert inherit, "the child must inherit the lock"
         Path(log).touch()
         self.log, self._arguments = log, list(arguments)

@@ -85,6 +85,7 @@ def test_defaults(config_file: Path) -> None:
         "output": {"path": "out", "top_k": 5, "logits": False, "embedding": False, "uri": "as_given"},
         "run": {
             "shard_size": "auto",
+            "planning": "auto",
             "max_failed": {"fraction": 0.05, "at_least": 100},
             "timeout": {"read": 120.0, "decode": 60.0},
             "decode_threads": None,

@@ -128,6 +128,7 @@ VALUES = [
     ("output", "uri", "none", "'none'", "one of as_given, stripped"),
     ("run", "shard_size", "0", "0", "auto or a whole number from 1 to 1000000"),
     ("run", "shard_size", "Auto", "'Auto'", "auto or a whole number from 1 to 1000000"),
+    ("run", "planning", "workers", "'workers'", "one of auto, launcher, runner"),
     ("run", "max_failed", "3", "3", "a mapping with the keys fraction, at_least"),
     ("run", "timeout", "3", "3", "a mapping with the keys read, decode"),
     ("run", "decode_threads", "0", "0", "a whole number from 1 to 1024, or null for one a processor"),
@@ -227,6 +228,11 @@ COMBINATIONS = [
         {"image": "{fraction: 0.875, geometry: pad}"},
         "line 4: image.fraction: 0.875 is not valid: it has no effect with image.geometry: pad; "
         "use resize_crop or crop_resize",
+    ),
+    (
+        {"run": "{planning: runner}"},
+        "line 4: run.planning: 'runner' is not valid: DirectRunner has no workers elsewhere; "
+        "it must be auto or launcher",
     ),
 ]
 

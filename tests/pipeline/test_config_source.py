@@ -68,7 +68,8 @@ def test_what_cannot_be_expanded(section: str, key: str, value: str, said: str) 
         ("image.size=3", "image.size: 3 is not valid; it must be [height, width], two whole numbers from 1 to 4096"),
         (
             "run=3",
-            "run: 3 is not valid; it must be a mapping with the keys shard_size, max_failed, timeout, decode_threads",
+            "run: 3 is not valid; "
+            "it must be a mapping with the keys shard_size, planning, max_failed, timeout, decode_threads",
         ),
         ("image.sise=3", "image.sise: unknown key; did you mean image.size?"),
         ("batch.size.x=3", "batch.size: {x: 3} is not valid; it must be a whole number from 1 to 4096"),

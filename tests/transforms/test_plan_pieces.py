@@ -34,7 +34,7 @@ from transforms.plan_pieces import (
 )
 from transforms.storage import LocalStorage
 
-FOLDER = "plan.partial"
+PREFIX = "plan.partial/1"
 
 
 def pieces_of(paths: list[Path], piece_bytes: int) -> list[Piece]:
@@ -53,8 +53,8 @@ def plan_in_pieces(pieces: list[Piece], root: Path, shard_size: int | None = Non
     layout = lay_out(counts, 2, shard_size)
     names: list[Path] = []
     for piece, count, first_row in zip(pieces, counts, layout.first_rows, strict=True):
-        files = write_piece(piece, count.rows, first_row, layout.shard_size, storage, FOLDER)
-        names += [root / FOLDER / piece_file(piece.number, index) for index in range(len(files))]
+        files = write_piece(piece, count.rows, first_row, layout.shard_size, storage, PREFIX)
+        names += [root / f"{PREFIX}-{piece_file(piece.number, index)}" for index in range(len(files))]
     return planned_table(names)
 
 
@@ -122,8 +122,8 @@ def test_the_files_of_a_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     path.write_text("".join(f"/photos/{number:02d}.jpg\n" for number in range(17)))
     storage = LocalStorage(str(tmp_path))
     (piece,) = pieces_of([path], 1000)
-    files = write_piece(piece, 17, 100, 2, storage, FOLDER)
-    names = [tmp_path / FOLDER / piece_file(0, index) for index in range(3)]
+    files = write_piece(piece, 17, 100, 2, storage, PREFIX)
+    names = [tmp_path / f"{PREFIX}-{piece_file(0, index)}" for index in range(3)]
     groups = [pq.ParquetFile(name).metadata for name in names]
     assert [[m.row_group(i).num_rows for i in range(m.num_row_groups)] for m in groups] == [[2, 2, 2]] * 2 + [[2, 2, 1]]
     assert [(file.rows, file.bytes) for file in files] == [
@@ -140,7 +140,7 @@ def test_the_files_of_a_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         name.unlink()
     for module in (plan_files, plan_pieces):
         monkeypatch.setattr(module, "SHARDS_PER_FILE", 3)
-    assert write_piece(piece, 17, 100, 2, storage, FOLDER) == files
+    assert write_piece(piece, 17, 100, 2, storage, PREFIX) == files
     assert [name.read_bytes() for name in names] == before
 
 
@@ -182,8 +182,8 @@ def test_a_list_that_changes_meanwhile_is_told(tmp_path: Path) -> None:
     path.write_text("/a\n/b\n")
     (piece,) = pieces_of([path], 100)
     with pytest.raises(ChangedListError, match=f"{path}: the list has changed since planning began"):
-        write_piece(piece, 3, 0, 2, LocalStorage(str(tmp_path)), FOLDER)
-    assert not (tmp_path / FOLDER).exists()
+        write_piece(piece, 3, 0, 2, LocalStorage(str(tmp_path)), PREFIX)
+    assert not (tmp_path / "plan.partial").exists()
     path.write_text("/a\n/b\n/c\n")
     with pytest.raises(ChangedListError, match=f"{path}: the list has changed since planning began"):
         count_piece(piece)
@@ -199,17 +199,17 @@ def test_the_step(tmp_path: Path) -> None:
 
     runner, options = runner_and_options("DirectRunner", {})
     with beam.Pipeline(runner=runner, options=options) as root:
-        _ = root | beam.Create(pieces) | PlanLists(str(tmp_path / "out"), FOLDER, 2, None)
+        _ = root | beam.Create(pieces) | PlanLists(str(tmp_path / "out"), PREFIX, 2, None)
     storage = LocalStorage(str(tmp_path / "out"))
     names = [
-        tmp_path / "out" / FOLDER / piece_file(piece.number, index)
+        tmp_path / "out" / f"{PREFIX}-{piece_file(piece.number, index)}"
         for piece in pieces
-        for index in range(len(load_files(storage, FOLDER, piece.number)))
+        for index in range(len(load_files(storage, PREFIX, piece.number)))
     ]
     plan = make_plan([str(path) for path in paths], tmp_path / "launcher", batch_size=2)
     expected = planned_table([tmp_path / "launcher" / file.name for file in plan.files])
     assert planned_table(names).equals(expected)
-    assert [load_count(storage, FOLDER, piece.number) for piece in pieces] == [count_piece(piece) for piece in pieces]
+    assert [load_count(storage, PREFIX, piece.number) for piece in pieces] == [count_piece(piece) for piece in pieces]
 
 
 def test_the_step_writes_nothing_when_a_line_is_too_long(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_the_step_writes_nothing_when_a_line_is_too_long(tmp_path: Path) -> None
 
     runner, options = runner_and_options("DirectRunner", {})
     with beam.Pipeline(runner=runner, options=options) as root:
-        _ = root | beam.Create(pieces) | PlanLists(str(tmp_path / "out"), FOLDER, 2, None)
-    assert sorted(found.name for found in (tmp_path / "out" / FOLDER).iterdir()) == [
-        f"piece-0000{number}-counted.json" for number in range(3)
+        _ = root | beam.Create(pieces) | PlanLists(str(tmp_path / "out"), PREFIX, 2, None)
+    assert sorted(found.name for found in (tmp_path / "out" / "plan.partial").iterdir()) == [
+        f"1-piece-0000{number}-counted.json" for number in range(3)
     ]

@@ -1,0 +1,112 @@
+"""Who plans a run: its launcher, or workers of its runner; and why it cannot be they."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pipeline.config import RunConfig
+from pipeline.errors import UsageError
+from pipeline.inputs import Input, Reading, find_inputs, list_files, lists_images, manifest_of
+from pipeline.inputs.manifest import Manifest
+from pipeline.inputs.stores import file_size
+from pipeline.plan import nothing_matched
+from pipeline.reachable import SHARED
+from pipeline.runner_table import DATAFLOW, is_remote, workers_are_here
+from transforms.locations import is_store
+from transforms.read import uri_scheme
+
+# From so many bytes of lists on. A launcher plans 1.2 million URIs of 45 bytes a second: so many in five minutes, which
+# is what Dataflow takes to start a job.
+AUTO_BYTES = 16 << 30
+
+
+@dataclass(frozen=True)
+class TextList:
+    """A text file of URIs that workers are to plan.
+
+    Attributes:
+        source: the input that it belongs to.
+        bytes: its size.
+    """
+
+    source: Input
+    manifest: Manifest
+    bytes: int
+
+
+def lists_for_workers(config: RunConfig, can_submit: bool, say: Callable[[str], None]) -> list[TextList] | None:
+    """The lists of a run that workers of its runner are to plan; None where the launcher plans.
+
+    Args:
+        can_submit: whether a job can be submitted besides the one that labels.
+        say: told why it is not the workers, where they might be expected.
+
+    Raises:
+        UsageError: the config wants workers that cannot plan this input; an input does not exist.
+    """
+    runner, planning = config.runner, config.run.planning
+    here = workers_are_here(runner.name, runner.options)
+    if planning == "launcher" or not is_remote(runner.name) or (planning == "auto" and here):
+        return None
+    inputs = find_inputs(config.input.path)
+    if planning == "auto" and sum(_sizes(inputs)) < AUTO_BYTES:
+        return None
+    reason = _why_not(config, inputs, can_submit) or next(_unreachable(config, inputs), "")
+    if not reason:
+        return list(_text_lists(inputs))
+    if planning == "runner":
+        raise UsageError(f"run.planning: runner is not possible here: {reason}; it must be auto or launcher")
+    say(f"planned by the launcher and not by workers: {reason}")
+    return None
+
+
+def _sizes(inputs: Sequence[Input]) -> Iterator[int]:
+    """Bytes of the files that list images."""
+    for source in inputs:
+        if lists_images(source):
+            yield from (file_size(path) for path in list_files(source, Counter()))
+
+
+def _why_not(config: RunConfig, inputs: Sequence[Input], can_submit: bool) -> str:
+    """Why workers cannot plan these inputs, wherever they are; empty if they can."""
+    if not can_submit:
+        return "this command submits one job only"
+    if config.input.limit is not None:
+        return "with input.limit only the beginning of the input is read"
+    for source in inputs:
+        if source.kind != "text":
+            return f"{source.name} is no text file of URIs, and workers plan only these"
+    for found in _text_lists(inputs):
+        if found.manifest.compression:
+            return f"{found.manifest.name} is compressed, and so cannot be cut into pieces"
+        if not is_store(found.manifest.path) and not os.path.isfile(found.manifest.path):
+            return f"{found.manifest.name} is no regular file, and so cannot be cut into pieces"
+    return ""
+
+
+def _unreachable(config: RunConfig, inputs: Sequence[Input]) -> Iterator[str]:
+    """Why workers cannot read these inputs, as far as that can be told."""
+    if workers_are_here(config.runner.name, config.runner.options):
+        return
+    for source in inputs:
+        if is_store(source.location):
+            continue
+        if config.runner.name == DATAFLOW:
+            yield f"{source.name} is on this machine, and Dataflow's workers are not"
+        if not uri_scheme(source.path) and not os.path.isabs(source.path):
+            yield f"{source.name} is relative, and workers work elsewhere: it takes a gs:// or s3:// URI, or {SHARED}"
+        if config.run.planning == "auto":
+            yield f"{source.name} is on a disk that workers may not see (run.planning: runner says that they do)"
+
+
+def _text_lists(inputs: Sequence[Input]) -> Iterator[TextList]:
+    for source in inputs:
+        found = [
+            TextList(source, manifest_of(source, p, Reading()), file_size(p)) for p in list_files(source, Counter())
+        ]
+        if not found:
+            raise UsageError(nothing_matched(source, {}))
+        yield from found

@@ -60,7 +60,7 @@ def main() -> None:
     given: dict[str, Any] = json.loads(sys.argv[1])
     images = np.load(given["images"])
     if "division" in given:
-        tensorflow_engine.divide = lambda *_: Division(**given["division"])
+        tensorflow_engine.divide = lambda *_, **__: Division(**given["division"])
     if given["way"] == "bare":
         call = bare(given["path"], images)
     else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 BATCHES = 2  # under way at a time; see `model.Classifier`
-LEAST, MOST = 4, 8  # images of a piece that one processor computes
 SHARED, SHARED_LEAST = 8, 16  # images a processor, and at least, of a piece that all of them compute
 
 
@@ -22,14 +21,17 @@ class Division:
     calls: int
 
 
-def divide(batch_size: int, processors: int) -> Division:
+def divide(batch_size: int, processors: int, least: int, most: int) -> Division:
     """A processor to each call, where two batches give so many calls; otherwise all processors to one after the other.
 
     Processors that compute a layer together wait for each other behind every layer, and longest when one of them is
     also decoding; alone none waits. Small pieces keep what passes between the layers in a processor's cache, but each
     call reads all weights and takes some Python (`python -m benchmarks.model_calls`).
+
+    Args:
+        least, most: images that the engine is fast with on one processor.
     """
-    piece = _equal(batch_size, min(MOST, max(LEAST, batch_size // processors)))
+    piece = _equal(batch_size, min(most, max(least, batch_size // processors)))
     if BATCHES * -(-batch_size // piece) >= processors:
         return Division(piece, processors)
     return shared(batch_size, processors)

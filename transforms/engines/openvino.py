@@ -100,7 +100,7 @@ class OpenVINOEngine:
 def _division(model: Any, spec: ModelSpec) -> Division:
     if model.input().get_partial_shape()[0].is_static:
         return Division(spec.batch_size, 1)
-    return divide(spec.batch_size, processors())
+    return divide(spec.batch_size, processors(), least=1, most=4)  # it takes hardly any Python, and packs weights
 
 
 def _streams(division: Division) -> dict[str, Any]:

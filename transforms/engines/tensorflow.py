@@ -69,7 +69,7 @@ def _division(spec: ModelSpec, gpu: str | None) -> Division:
     """How batches are spread; TensorFlow's threads are set to fit, if it has not started."""
     if gpu is not None:
         return Division(spec.batch_size, 1)
-    wanted = divide(spec.batch_size, processors())
+    wanted = divide(spec.batch_size, processors(), least=4, most=8)
     if wanted.calls > 1 and not (takes_any_number(spec) and _a_thread_a_call()):
         return shared(spec.batch_size, processors())
     return wanted

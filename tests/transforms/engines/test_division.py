@@ -23,7 +23,13 @@ from transforms.engines.division import Division, divide, shared
     ],
 )
 def test_a_batch_is_divided(batch_size: int, processors: int, division: Division) -> None:
-    assert divide(batch_size, processors) == division
+    assert divide(batch_size, processors, least=4, most=8) == division
+
+
+def test_an_engine_may_be_fast_with_less() -> None:
+    assert divide(32, 2, least=1, most=4) == Division(4, 2)
+    assert divide(32, 32, least=1, most=4) == Division(1, 32)
+    assert divide(32, 65, least=1, most=4) == Division(32, 1)
 
 
 @pytest.mark.parametrize(

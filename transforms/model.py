@@ -18,6 +18,7 @@ from transforms.model_source import ModelSourceError, local_model
 
 __all__ = ["Classifier", "ModelCallError", "ModelError", "ModelSpec", "load_classifier"]
 
+COMPARED = 16  # images of the first batch, and as many made up, that another engine's outputs are compared on
 _log = logging.getLogger(__name__)
 
 
@@ -120,7 +121,8 @@ class Classifier:
             if self._comparison is None:  # another thread's batch has been compared meanwhile
                 return
             limit = self._limit
-            batches = [self._comparison.synthetic(limit), _filled(images[:limit], limit)]
+            count = max(limit, min(COMPARED, self.spec.batch_size))
+            batches = [self._comparison.synthetic(count), _filled(images[:count], count)]
             self._comparison.check(batches, [self._in_pieces(batch, limit) for batch in batches])
             self._comparison = None
 

@@ -10,6 +10,7 @@ import json
 import time
 import uuid
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from pipeline.errors import UsageError
 from transforms.storage import Storage
@@ -29,6 +30,7 @@ class JobRecord:
         id: the runner's; None until it has taken the job.
         submitted: UTC, ISO 8601.
         state: the last that is known, in Beam's words; None until there is one.
+        ends_with_launcher: whether nobody can attach to it, see `runner_table.ends_with_launcher`.
     """
 
     runner: str
@@ -37,6 +39,7 @@ class JobRecord:
     id: str | None = None
     submitted: str = ""
     state: str | None = None
+    ends_with_launcher: bool = False
 
     @property
     def ended(self) -> bool:
@@ -47,9 +50,10 @@ class JobRecord:
         return f"job {self.id or self.name} ({self.runner} at {self.at})"
 
 
-def new_job(runner: str, at: str, prefix: str = "hublabel") -> JobRecord:
+def new_job(runner: str, at: str, prefix: str = "hublabel", ends_with_launcher: bool = False) -> JobRecord:
     """The record of a job that is about to be submitted."""
-    return JobRecord(runner, at, f"{prefix}-{uuid.uuid4().hex[:12]}", submitted=utc_now())
+    name = f"{prefix}-{uuid.uuid4().hex[:12]}"
+    return JobRecord(runner, at, name, submitted=utc_now(), ends_with_launcher=ends_with_launcher)
 
 
 def utc_now() -> str:
@@ -57,7 +61,7 @@ def utc_now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def save_job(storage: Storage, job: JobRecord, **changes: str) -> JobRecord:
+def save_job(storage: Storage, job: JobRecord, **changes: Any) -> JobRecord:
     """Write job.json, with `changes` to `job`; returns what was written."""
     job = replace(job, **changes)
     storage.replace(NAME, (json.dumps(asdict(job), indent=2) + "\n").encode())

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, PortableOptions
 from apache_beam.portability.api import beam_job_api_pb2
+from apache_beam.runners.portability.job_server import SubprocessJobServer
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
 from pipeline.remote_jobs import service_at
@@ -31,9 +35,22 @@ class NamedJobs:
             return super().create_job_service(options)  # type: ignore[misc]
         return self.create_job_service_handle(service_at(endpoint), options)
 
+    def default_job_server(self, options: PipelineOptions) -> Any:
+        """As Beam does it, but a job server that is a process ends with this one, even when this one is killed."""
+        server = super().default_job_server(options)  # type: ignore[misc]
+        started = getattr(server, "_job_server", None)  # in what stops it at exit
+        if isinstance(started, SubprocessJobServer):
+            started.subprocess_cmd_and_endpoint = partial(_ending_with_us, started.subprocess_cmd_and_endpoint)
+        return server
+
     def create_job_service_handle(self, job_service: Any, options: PipelineOptions) -> JobServiceHandle:
         handle = super().create_job_service_handle(job_service, options)  # type: ignore[misc]
         return _NamedHandle(handle, self._given)
+
+
+def _ending_with_us(command_and_endpoint: Callable[[], tuple[list[str], str]]) -> tuple[list[str], str]:
+    command, endpoint = command_and_endpoint()
+    return [sys.executable, "-m", "pipeline.end_with_parent", str(os.getpid()), *command], endpoint
 
 
 class _NamedHandle(JobServiceHandle):

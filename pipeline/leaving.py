@@ -29,13 +29,14 @@ def leave(
 ) -> None:
     """Cancel the job of the run in `storage`, or leave it to itself.
 
-    A run with too many failed images is cancelled. One that is stopped goes on, unless somebody at a terminal says
-    otherwise: a launcher may be stopped for reasons of its own machine, and running again attaches.
+    A run with too many failed images is cancelled. One that is stopped goes on, unless it cannot, or somebody at a
+    terminal says otherwise: a launcher may be stopped for reasons of its own machine, and running again attaches.
     """
     job = active_job(storage)
     if job is None:  # it has not come so far
         return
-    if isinstance(reason, StoppedError) and not _to_cancel(job, console):
+    stopped = isinstance(reason, StoppedError) and not job.ends_with_launcher
+    if stopped and not _to_cancel(job, console):
         console.print(f"{job} goes on; the same command attaches to it")
         return
     console.print(f"cancelling {job} ...")

@@ -1,8 +1,8 @@
 """The process that submits a run's job to a remote runner, or attaches to it, and watches it to its end.
 
 `python -m pipeline.remote_child OUTPUT LIBRARY EVENTS_FD`, started by `supervise` as `child` is, and spoken with alike.
-After the job line its parent may say `cancel`. When the pipe closes it ends, and the job goes on without it, unless the
-workers are threads of this process (LOOPBACK): then it is cancelled.
+After the job line its parent may say `cancel`. When the pipe closes it ends, and the job goes on without it, unless it
+cannot (see `runner_table.ends_with_launcher`): then it is cancelled.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline.errors import HublabelError, UsageError
 from pipeline.job_record import ENDED, JobRecord, active_job, new_job, save_job
 from pipeline.progress import LABELLING
 from pipeline.record import RunRecord, load_record
-from pipeline.runner_table import workers_are_here
+from pipeline.runner_table import ends_with_launcher
 from pipeline.submission import pipeline_for
 from transforms.attempts import remove_marks, withdraw_marks
 from transforms.masked_output import mask_output
@@ -44,7 +44,7 @@ class Orders:
 
     def __init__(self) -> None:
         self.cancel = threading.Event()
-        self.job: Any = None  # the job to cancel when the parent goes, if its workers go with this process
+        self.job: Any = None  # the job to cancel when the parent goes, if it ends with this process
 
     def listen(self, stream: BinaryIO, first: SimpleQueue[bytes]) -> None:
         """Take the first line, then orders; end the process when the pipe closes."""
@@ -81,14 +81,14 @@ def run(output: str, shards: list[Shard], tell: Tell, orders: Orders) -> None:
     if record is None:
         raise HublabelError(f"{output}: no run to go on with")
     config = config_from_resolved(record.config, f"{output}/run.yaml")
-    here = workers_are_here(config.runner.name, config.runner.options)
+    bound = ends_with_launcher(config.runner.name, config.runner.options)
     known = active_job(storage)
     if known is not None:
         tell("phase", name="looking for the job")
         job = find_job(known.runner, config.runner.options, known.name, known.id)
         if job is None:
             tell("say", text=f"{known} is not known there any more")
-        elif here:
+        elif bound:
             job.cancel()
             tell("say", text=f"{known} has lost its workers with its launcher, and is cancelled")
         else:
@@ -99,7 +99,7 @@ def run(output: str, shards: list[Shard], tell: Tell, orders: Orders) -> None:
     if shards and not orders.cancel.is_set():
         known, job = _submit(storage, record, config, shards, tell)
         tell("say", text=f"submitted {known}")
-        if here:
+        if bound:
             orders.job = job
         _see_to_the_end(storage, record, known, job, tell, orders)
 
@@ -119,7 +119,8 @@ def _submit(
     if "template_location" in options:
         raise UsageError("runner.options.template_location: a run submits its job; to have it written use --dry-run")
     tell("phase", name="loading the model")
-    known = new_job(name, place(name, options), str(options.get("job_name", "hublabel")))
+    bound = ends_with_launcher(name, options)
+    known = new_job(name, place(name, options), str(options.get("job_name", "hublabel")), bound)
     pipeline = pipeline_for(storage, record, config, shards, known.name, partial(_say, tell))
     tell_agreement(config, record, storage, shards, partial(_say, tell))
     tell("phase", name="submitting the job")

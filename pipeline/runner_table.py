@@ -45,6 +45,15 @@ def workers_are_here(runner: str, options: Mapping[str, Any]) -> bool:
     return local_flink or runner == "PrismRunner"
 
 
+def ends_with_launcher(runner: str, options: Mapping[str, Any]) -> bool:
+    """Whether a job of the remote `runner` cannot go on without its launcher, or nobody could attach to it then.
+
+    Its workers are threads there, or the job service that knows it is a process that the launcher has started.
+    """
+    own_service = runner in ("FlinkRunner", "PrismRunner") and not options.get("job_endpoint")
+    return own_service or workers_are_here(runner, options)
+
+
 def refusals(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The options that lose or hang data: name, and what is wrong with the value."""
     for name, refused in REFUSED.items():

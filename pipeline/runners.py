@@ -17,6 +17,7 @@ from apache_beam.runners.runner import PipelineRunner
 
 from pipeline.dataflow_jobs import DataflowJob, find_dataflow_job
 from pipeline.errors import UsageError
+from pipeline.flink_server import flink_options
 from pipeline.job_service import NamedJobs
 from pipeline.prism import prism_options
 from pipeline.remote_jobs import RemoteJob, ServiceJob, find_service_job
@@ -85,7 +86,7 @@ def _portable(options: Mapping[str, Any]) -> tuple[PipelineRunner, PipelineOptio
 
 
 def _flink(options: Mapping[str, Any]) -> tuple[PipelineRunner, PipelineOptions]:
-    return FlinkRunner(options), PipelineOptions.from_dictionary(dict(options))
+    return FlinkRunner(options), PipelineOptions.from_dictionary(flink_options(options))
 
 
 def _prism(options: Mapping[str, Any]) -> tuple[PipelineRunner, PipelineOptions]:

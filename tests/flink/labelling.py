@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 IMAGES = 240
 SHARD_SIZE = 8
 PATIENCE = 400.0  # seconds for a job, on a busy machine
+REPORT = "pipeline.html.thumbnail_process"  # what opens pictures for the report
 LOOK = 0.02  # seconds between looks at files and processes
 
 
@@ -69,16 +70,21 @@ def label_directly(pictures: Pictures) -> None:
 
 @dataclass
 class FlinkRun:
-    """`hublabel run configs/flink.yaml` on a session, as a process.
+    """`hublabel run configs/flink.yaml`, as a process.
 
     Attributes:
+        session: the cluster; None for one inside the job server that the command starts, with workers of its own.
         name: of its output.
+        environment: further variables of the command.
+        options: further ones of the runner.
         began: Unix time.
     """
 
     pictures: Pictures
-    session: Session
+    session: Session | None
     name: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     began: float = field(default_factory=time.time)
 
     def __post_init__(self) -> None:
@@ -88,26 +94,33 @@ class FlinkRun:
 
     def start(self) -> None:
         """Start the command, or start it again."""
+        command = _command(self.pictures, "flink.yaml", self.output, self._places())
+        environment = {**os.environ, **self.environment}
+        with open(self._log, "ab") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
+
+    def _places(self) -> dict[str, Any]:
+        if self.session is None:
+            return {"runner.options": "{flink_master: '[local]', parallelism: 2}"}
         ports = self.session.ports
-        places = {
+        return {
             "runner.options.job_endpoint": f"{HOST}:{ports.jobs}",
             "runner.options.environment_config": f"{HOST}:{ports.workers}",
             "model.staging": self.pictures.witness.folder / "staged",
+            **{f"runner.options.{name}": value for name, value in self.options.items()},
         }
-        command = _command(self.pictures, "flink.yaml", self.output, places)
-        with open(self._log, "ab") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=dict(os.environ))
 
     def wait_for_parts(self, count: int) -> dict[str, tuple[int, int, int]]:
         """Wait until some parts have been committed; all there are by then, as `checks.part_identities`."""
-        self._wait(lambda: len(checks.part_identities(self.output)) >= count)
+        self.wait_until(lambda: len(checks.part_identities(self.output)) >= count)
         return checks.part_identities(self.output)
 
     def wait(self) -> int:
         """Wait for the command's end; its exit code."""
         return self.process.wait(PATIENCE)
 
-    def _wait(self, until: Callable[[], bool]) -> None:
+    def wait_until(self, until: Callable[[], bool]) -> None:
+        """Wait for something to become true while the command runs."""
         deadline = time.monotonic() + PATIENCE
         while not until():
             assert self.process.poll() is None, self.said()
@@ -123,7 +136,8 @@ class FlinkRun:
         return [values for values in found if values["event"] == event]
 
     def job(self) -> dict[str, Any]:
-        """The one job of this run, as Flink has it, with the failures that it has survived."""
+        """The one job of this run, as the session has it, with the failures that it has survived."""
+        assert self.session is not None
         name = json.loads((self.output / "job.json").read_text())["name"]
         (job,) = [job for job in self.session.ask("jobs/overview")["jobs"] if job["name"] == name]
         history = self.session.ask(f"jobs/{job['jid']}/exceptions")["exceptionHistory"]["entries"]
@@ -132,7 +146,8 @@ class FlinkRun:
     def openings(self) -> list[Opening]:
         """Of pictures, by workers and by the processes that isolate pictures."""
         photos = f"{self.pictures.witness.folder}/photos/"
-        return [one for one in self._openings() if one.path.startswith(photos)]
+        labelling = [one for one in self._openings() if one.module != REPORT]
+        return [one for one in labelling if one.path.startswith(photos)]
 
     def model_loads(self) -> Counter[int]:
         """By process: each time a worker loads the model it first looks whether it has the right files."""

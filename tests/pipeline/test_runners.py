@@ -2,12 +2,18 @@ from pathlib import Path
 
 import apache_beam as beam
 import pytest
-from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptions, PrismRunnerOptions, SetupOptions
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    FlinkRunnerOptions,
+    GoogleCloudOptions,
+    PrismRunnerOptions,
+    SetupOptions,
+)
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
 from pipeline.errors import UsageError
-from pipeline.runner_table import RUNNERS
+from pipeline.runner_table import RUNNERS, ends_with_launcher
 from pipeline.runners import runner_and_options
 
 
@@ -133,6 +139,70 @@ def test_a_prism_that_runs_needs_no_binary(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setenv("PATH", str(tmp_path))
     _, options = runner_and_options("PrismRunner", {"job_endpoint": "localhost:8073"})
     assert options.view_as(PrismRunnerOptions).prism_location is None
+
+
+@pytest.fixture
+def java(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A machine with Java, and nothing else."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("HUBLABEL_FLINK", raising=False)
+    (tmp_path / "java").touch(0o755)
+    return tmp_path / "java"
+
+
+def test_the_job_server_of_flink_is_never_fetched(java: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        runner_and_options("FlinkRunner", {"flink_master": "[local]"})
+    assert str(caught.value) == (
+        f"runner.name: FlinkRunner needs Beam's job server, and there is none at "
+        f"'{java.parent}/.cache/hublabel/flink/job-server.jar'; get one with deploy/flink/fetch of hublabel's source "
+        "(it needs Maven), or name the address of one that runs in runner.options.job_endpoint"
+    )
+    for place in ("server.jar", "https://repo1.maven.org/maven2/server.jar"):
+        with pytest.raises(
+            UsageError, match=rf"flink_job_server_jar: '{place[:5]}.*' is not a file on this machine; get"
+        ):
+            runner_and_options("FlinkRunner", {"flink_job_server_jar": place})
+
+
+@pytest.mark.parametrize("place", ["given", "variable", "cache"])
+def test_a_job_server_on_this_machine_is_found(java: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    folder = java.parent / (".cache/hublabel/flink" if place == "cache" else "elsewhere")
+    folder.mkdir(parents=True)
+    jar = folder / "job-server.jar"
+    jar.touch()
+    if place == "variable":
+        monkeypatch.setenv("HUBLABEL_FLINK", str(folder))
+    _, options = runner_and_options("FlinkRunner", {"flink_job_server_jar": str(jar)} if place == "given" else {})
+    assert options.view_as(FlinkRunnerOptions).flink_job_server_jar == str(jar)
+    java.unlink()
+    with pytest.raises(UsageError, match="starts Beam's job server with 'java', which is not on the PATH"):
+        runner_and_options("FlinkRunner", {"flink_job_server_jar": str(jar)})
+
+
+def test_a_job_server_that_runs_needs_neither_jar_nor_java(java: Path) -> None:
+    java.unlink()
+    _, options = runner_and_options("FlinkRunner", {"job_endpoint": "localhost:8099"})
+    assert options.view_as(FlinkRunnerOptions).flink_job_server_jar is None
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "ends"),
+    [
+        ("FlinkRunner", {"flink_master": "[local]"}, True),
+        ("FlinkRunner", {"flink_master": "localhost:8081", "environment_type": "EXTERNAL"}, True),
+        ("FlinkRunner", {"job_endpoint": "localhost:8099", "environment_type": "EXTERNAL"}, False),
+        ("FlinkRunner", {"job_endpoint": "localhost:8099", "environment_type": "LOOPBACK"}, True),
+        ("PrismRunner", {"environment_type": "EXTERNAL"}, True),
+        ("PrismRunner", {"job_endpoint": "localhost:8073", "environment_type": "EXTERNAL"}, False),
+        ("PortableRunner", {"job_endpoint": "localhost:1", "environment_type": "DOCKER"}, False),
+        ("PortableRunner", {"job_endpoint": "localhost:1", "environment_type": "LOOPBACK"}, True),
+        ("DataflowRunner", {}, False),
+    ],
+)
+def test_which_jobs_end_with_their_launcher(name: str, options: dict[str, str], ends: bool) -> None:
+    assert ends_with_launcher(name, options) is ends
 
 
 def test_a_job_has_the_name_it_is_given() -> None:

@@ -116,6 +116,16 @@ def test_too_many_failed_images_cancel_without_asking(left: Left) -> None:
     assert said == f"cancelling {NAMED} ...\nthe job is cancelled\n"
 
 
+@pytest.mark.parametrize("typed", ["d\n", None])
+def test_a_job_that_ends_with_its_launcher_is_cancelled_without_asking(
+    left: Left, storage: LocalStorage, typed: str | None
+) -> None:
+    save_job(storage, JOB, ends_with_launcher=True)
+    ordered, said = left(StoppedError(signal.SIGTERM), FakeChild(), typed)
+    assert ordered == ["cancel"]
+    assert said == f"cancelling {NAMED} ...\nthe job is cancelled\n"
+
+
 def test_a_job_that_was_done_before_it_could_be_cancelled(left: Left) -> None:
     assert left(TooManyFailedError("too many"), FakeChild(ends="DONE"))[1].endswith("...\nthe job is done\n")
 

@@ -107,13 +107,13 @@ def agreement_on(given: Iterable[tuple[np.ndarray, int]], config: RunConfig, cla
 
 
 def filled_batches(config: RunConfig, rows: Sequence[Row], classifier: Classifier) -> Iterator[tuple[np.ndarray, int]]:
-    """Images of `rows`, as many at a time as one call of the model takes, and how many of them are no padding."""
+    """Images of `rows`, a few at a time, and how many of them are no padding."""
     from pipeline.graph import reading
     from transforms.ahead import batches
     from transforms.decode_images import open_picture
 
     spec, read = config.preprocessing(), reader(config)
-    for batch in batches(rows, spec, classifier.piece, read, open_picture, **reading(config.run)):
+    for batch in batches(rows, spec, classifier.compared, read, open_picture, **reading(config.run)):
         if batch.images is not None and batch.rows:
             yield batch.images, len(batch.rows)
 

@@ -1,8 +1,9 @@
 """Labelling image by image in a process of its own, for shards that have killed their workers.
 
-The process (`python -m transforms.isolation`) reads, decodes and classifies one image at a time. When it dies, the
-image it had in its hands is the guilty one: a failed row of type `crashed`; its neighbours are labelled by the next
-process. It ends when its standard input closes, so it does not outlive its worker.
+The process (`python -m transforms.isolation`) reads, decodes and classifies one image at a time, and tells when it goes
+from one to the next. When it dies, the image it had in its hands is the guilty one: a failed row of type `crashed` and
+of the stage it was in; its neighbours are labelled by the next process. It ends when its standard input closes, so it
+does not outlive its worker.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from transforms.errors import ImageError
 from transforms.masked_output import mask_output
@@ -24,7 +26,11 @@ from transforms.model import ModelSpec
 from transforms.preprocessing import Preprocessing
 from transforms.records import Columns, Row
 
+if TYPE_CHECKING:
+    import numpy as np
+
 START_TIMEOUT = 300.0  # seconds to import TensorFlow and load the model
+STAGES = {"read": "read it", "decode": "decoded it", "model": "ran the model on it"}
 
 
 class IsolationError(RuntimeError):
@@ -69,12 +75,10 @@ def label_isolated(rows: Iterable[Row], work: IsolatedWork, timeout: float) -> I
                 yield row
                 continue
             process = process or _Process(work)
-            labelled, reason = process.label(row, timeout)
-            if labelled is None:
+            labelled = process.label(row, timeout)
+            if process.is_lost:
                 process.kill()
                 process = None
-                row.fail(reason)
-                labelled = row
             yield labelled
     finally:
         if process is not None:
@@ -82,11 +86,19 @@ def label_isolated(rows: Iterable[Row], work: IsolatedWork, timeout: float) -> I
 
 
 class _Process:
+    """The isolated process, seen from its worker.
+
+    Attributes:
+        is_lost: it has died, or hangs.
+    """
+
     def __init__(self, work: IsolatedWork) -> None:
+        self.is_lost = False
         self._process = subprocess.Popen(
             [sys.executable, "-m", "transforms.isolation"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            bufsize=0,  # else an answer could wait in a buffer that `select` does not see
             # The modules a worker can import, its isolated process must find as well.
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
         )
@@ -100,22 +112,27 @@ class _Process:
         assert pipe is not None
         return pipe
 
-    def label(self, row: Row, timeout: float) -> tuple[Row | None, ImageError]:
-        """The labelled row; or None and why not."""
+    def label(self, row: Row, timeout: float) -> Row:
+        """The row, labelled or failed."""
+        stage, end = "read", time.monotonic() + timeout
         try:
             _send(self._pipe(self._process.stdin), row)
-            found = self._receive(timeout)
-        except (BrokenPipeError, EOFError):
+            while isinstance(found := self._receive(end - time.monotonic()), tuple):
+                stage, row = found  # with what is known of it by then
+        except BrokenPipeError:
             found = None
         if isinstance(found, Row):
-            return found, ImageError("", "", "")
+            return found
+        self.is_lost = True
         if self._process.poll() is None and found is _HANGS:
-            return None, ImageError("decode", "timeout", f"gave up after {timeout:g} seconds")
-        return None, ImageError("decode", "crashed", f"the process that decoded it died ({self._ending()})")
+            row.fail(ImageError(stage, "timeout", f"gave up after {timeout:g} seconds"))
+        else:
+            row.fail(ImageError(stage, "crashed", f"the process that {STAGES[stage]} died ({self._ending()})"))
+        return row
 
     def _receive(self, timeout: float) -> Any:
         pipe = self._pipe(self._process.stdout)
-        if not select.select([pipe], [], [], timeout)[0]:
+        if not select.select([pipe], [], [], max(0.0, timeout))[0]:
             return _HANGS
         try:
             return _take(pipe)
@@ -145,20 +162,28 @@ _LENGTH = struct.Struct("<Q")
 
 def _send(pipe: IO[bytes], value: Any) -> None:
     data = pickle.dumps(value)
+    rest = memoryview(_LENGTH.pack(len(data)) + data)
     try:
-        pipe.write(_LENGTH.pack(len(data)) + data)
+        while rest:
+            rest = rest[pipe.write(rest) :]
         pipe.flush()
     except OSError as error:
         raise BrokenPipeError from error
 
 
 def _take(pipe: IO[bytes]) -> Any:
-    """The next value; both ends are the same program, so pickle is safe between them."""
-    head = pipe.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
-        raise EOFError
-    data = pipe.read(_LENGTH.unpack(head)[0])
-    return pickle.loads(data)
+    """The next value; both ends are the same program, so pickle is safe between them. Raises EOFError."""
+    return pickle.loads(_exactly(pipe, _LENGTH.unpack(_exactly(pipe, _LENGTH.size))[0]))
+
+
+def _exactly(pipe: IO[bytes], length: int) -> bytes:
+    data = b""
+    while len(data) < length:
+        piece = pipe.read(length - len(data))
+        if not piece:
+            raise EOFError
+        data += piece
+    return data
 
 
 def _serve() -> None:
@@ -166,7 +191,7 @@ def _serve() -> None:
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not get between the answers
     work: IsolatedWork = _take(requests)
-    label = _labeller(work)
+    label = _labeller(work, lambda stage, row: _send(answers, (stage, row)))
     _send(answers, "ready")
     while True:
         try:
@@ -177,7 +202,8 @@ def _serve() -> None:
         _send(answers, row)
 
 
-def _labeller(work: IsolatedWork) -> Any:
+def _labeller(work: IsolatedWork, tell: Callable[[str, Row], None]) -> Callable[[Row], None]:
+    """What labels a row; `tell` hears when decoding begins, and when the model does."""
     from transforms.ahead import batches
     from transforms.classify import classify_images, fill_rows
     from transforms.decode_images import open_picture
@@ -185,10 +211,16 @@ def _labeller(work: IsolatedWork) -> Any:
     from transforms.read import read_bytes
 
     model = load_classifier(replace(work.model, batch_size=1))
+    decode = work.decode or open_picture
 
     def label(row: Row) -> None:
-        for batch in batches([row], work.spec, 1, work.read or read_bytes, work.decode or open_picture, 1):
+        def decode_told(data: bytes, found: Row, spec: Preprocessing) -> np.ndarray:
+            tell("decode", row)
+            return decode(data, found, spec)
+
+        for batch in batches([row], work.spec, 1, work.read or read_bytes, decode_told, 1):
             if batch.images is not None:
+                tell("model", row)
                 outputs, errors = classify_images(model, batch.images, 1)
                 fill_rows(batch.rows, outputs, errors, work.activation, work.columns)
 

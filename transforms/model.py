@@ -53,9 +53,9 @@ class Classifier:
         self._comparison = _comparison(spec, self._engine)
 
     @property
-    def piece(self) -> int:
-        """Images in one call of the model."""
-        return self._limit
+    def compared(self) -> int:
+        """Images that are best compared with another engine's outputs at a time."""
+        return max(self._limit, min(COMPARED, self.spec.batch_size))
 
     def _try(self) -> dict[str, int]:
         """Classes or features of each output, found by calling the model."""
@@ -121,8 +121,7 @@ class Classifier:
             if self._comparison is None:  # another thread's batch has been compared meanwhile
                 return
             limit = self._limit
-            count = max(limit, min(COMPARED, self.spec.batch_size))
-            batches = [self._comparison.synthetic(count), _filled(images[:count], count)]
+            batches = [self._comparison.synthetic(self.compared), _filled(images[: self.compared], self.compared)]
             self._comparison.check(batches, [self._in_pieces(batch, limit) for batch in batches])
             self._comparison = None
 

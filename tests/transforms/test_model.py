@@ -239,7 +239,7 @@ def test_a_model_of_one_batch_size_gets_whole_batches(tmp_path: Path, monkeypatc
     monkeypatch.setattr(tensorflow_engine, "processors", lambda: 4)
     fixed = save_signature(tmp_path / "fixed", logits_only, tf.TensorSpec((20, SIZE, SIZE, 3), name="input"))
     model = classifier(fixed, batch_size=20)
-    assert model.piece == 20
+    assert model._limit == 20
     assert model(images_of(*range(20), batch_size=20))["logits"].tolist() == expected(*range(20), batch_size=20)
     with pytest.raises(
         ModelError, match=r"the model takes float32 \[20, 4, 4, 3\], and .* make float32 \[40, 4, 4, 3\]"

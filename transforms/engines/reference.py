@@ -20,6 +20,7 @@ import numpy as np
 from transforms.engines.engine import Engine, ModelCallError, ModelError, ModelSpec, Outputs
 from transforms.lean import import_tensorflow
 from transforms.masked_output import mask_output
+from transforms.pools import processors
 
 
 class Reference:
@@ -83,6 +84,7 @@ def _serve() -> None:
     """Load the model at once, and answer when the batches come."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not get into the answer
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(processors()))  # batches come one by one
     import_tensorflow()
     from transforms.engines.tensorflow import TensorFlowEngine
 

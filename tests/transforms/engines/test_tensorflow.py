@@ -92,7 +92,7 @@ def test_a_gpu_is_exact_unless_told_otherwise(plain: Path, gpu: str, precision: 
 def test_a_gpu_gets_copies_of_whole_batches(plain: Path, gpu: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     model = Classifier(replace(SPEC, path=str(plain), batch_size=40))
-    assert model.piece == 40
+    assert model._limit == 40
     ahead = model._engine.ahead(images_of(*range(40), batch_size=40))
     assert isinstance(ahead, tf.Tensor)
     assert model(images_of(*range(40), batch_size=40))["logits"].tolist() == expected(*range(40), batch_size=40)

@@ -1,4 +1,4 @@
-"""A decoder that dies of, or hangs on, marked images; importable by child processes."""
+"""Steps that die of, or hang on, marked images; importable by child processes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 
 from transforms.decode_images import open_picture
 from transforms.preprocessing import Preprocessing
+from transforms.read import read_bytes
 from transforms.records import Row
 
-SEGFAULT, HANG = b"SEGFAULT", b"HANG"
+SEGFAULT, HANG, LATER = b"SEGFAULT", b"HANG", b"LATER"
 
 
 def deadly_open_picture(data: bytes, row: Row, spec: Preprocessing) -> np.ndarray:
@@ -22,4 +23,14 @@ def deadly_open_picture(data: bytes, row: Row, spec: Preprocessing) -> np.ndarra
         time.sleep(10)
     if data.endswith(HANG):
         time.sleep(600)
+    if data.endswith(LATER):
+        signal.setitimer(signal.ITIMER_REAL, 1.0)  # which ends the process
     return open_picture(data, row, spec)
+
+
+def deadly_read(uri: str, most: int) -> bytes:
+    """As `read_bytes`, but for files that are called `deadly`."""
+    if os.path.basename(uri).startswith("deadly"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+        time.sleep(10)
+    return read_bytes(uri, most)

@@ -33,7 +33,7 @@ from pipeline.job import parse_job
 from pipeline.loading import columns_and_labels
 from pipeline.record import load_record
 from transforms.attempts import withdraw_marks
-from transforms.lean import import_tensorflow
+from transforms.lean import import_tensorflow, without
 from transforms.masked_output import mask_output
 from transforms.masking import mask_values
 from transforms.parts import DamagedPartError
@@ -109,7 +109,8 @@ def run(output: str, shards: list[Shard], tell: Any) -> None:
         loading = pool.submit(columns_and_labels, config, record.model, record.model_fingerprint)
         # Should native code of the two ever wait for each other, the parent starts another child.
         faulthandler.dump_traceback_later(IMPORT_PATIENCE, exit=True, file=sys.__stderr__ or sys.stderr)
-        import apache_beam as beam
+        with without("pandas"):  # which Beam has for data frames
+            import apache_beam as beam
 
         from pipeline.graph import label
         from pipeline.runners import runner_and_options

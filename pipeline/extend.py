@@ -28,6 +28,7 @@ def extend_plan(
     shard_size: int | str = "auto",
     progress: Callable[[int], None] | None = None,
     reading: Reading | None = None,
+    skip: str | None = None,
 ) -> Plan:
     """`plan` and those images of `paths` whose URIs it does not have: new plan files, rows numbered on behind its own.
 
@@ -37,6 +38,7 @@ def extend_plan(
     Args:
         progress: called with the new images found so far; what it raises ends it, and nothing has changed.
         reading: how tables are read; the columns carried keep the types they have in `plan`.
+        skip: a folder of which no image is taken; None for `root`.
 
     Raises:
         UsageError: an input cannot be read, or values of a column do not have its type.
@@ -51,7 +53,7 @@ def extend_plan(
     left_out: Counter[str] = Counter()
     reading = reading or Reading()
     types = CarriedTypes(reading.columns, planned_schema(Path(root) / plan.files[0].name))
-    fresh = _unknown(read_inputs(find_inputs(paths), left_out, str(root), reading, types), known)
+    fresh = _unknown(read_inputs(find_inputs(paths), left_out, skip or str(root), reading, types), known)
     first = next(fresh, None)
     if first is None:
         return plan

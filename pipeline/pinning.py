@@ -102,6 +102,7 @@ def _plan(config: RunConfig, storage: Storage, console: Voice, signals: Signals,
             shard_size=config.run.shard_size,
             reading=table_reading(config),
             progress=_both(progress.update, signals.check),
+            skip=storage.root,
         )
         _check_readable(config, folder, plan)
     return plan
@@ -151,6 +152,7 @@ def _extended(record: RunRecord, config: RunConfig, storage: Storage, console: V
             shard_size=config.run.shard_size,
             reading=reading,
             progress=_both(progress.update, signals.check),
+            skip=storage.root,
         )
     signals.check()
     new = plan.rows - record.plan.rows

@@ -104,6 +104,7 @@ def make_plan(
     shard_size: int | str = "auto",
     progress: Callable[[int], None] | None = None,
     reading: Reading | None = None,
+    skip: str | None = None,
 ) -> Plan:
     """Finds the images and writes them to `<root>/plan/`, as shards.
 
@@ -117,6 +118,7 @@ def make_plan(
         shard_size: images a shard, or `auto` (see `auto_shard_size`).
         progress: called with the images found so far, now and then; what it raises ends the planning, leaving nothing.
         reading: how tables are read, and which of their columns are carried.
+        skip: a folder of which no image is taken; None for `root`.
 
     Raises:
         UsageError: an input does not exist, is of a kind not supported, matches nothing, lacks a column, or has a bad
@@ -132,7 +134,7 @@ def make_plan(
     reading = reading or Reading()
     types = CarriedTypes(reading.columns)
     return write_plan(
-        _limited(read_inputs(inputs, left_out, str(root), reading, types), limit),
+        _limited(read_inputs(inputs, left_out, skip or str(root), reading, types), limit),
         Path(root),
         batch_size=batch_size,
         shard_size=None if shard_size == "auto" else int(shard_size),

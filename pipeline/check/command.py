@@ -138,11 +138,13 @@ def draw(config: RunConfig, console: Voice, images: int) -> Sample:
     from pipeline.inputs import find_inputs
     from pipeline.pinning import table_reading
     from pipeline.reading import check_readable
+    from transforms.storage import is_remote
 
     forgo_pandas()
     console.print("looking through the input ...")
     found = config.input
-    skip = None if "://" in config.output.path else os.path.abspath(config.output.path)
+    output = config.output.path
+    skip = output if is_remote(output) else os.path.abspath(output.removeprefix("file://"))
     sample = spread_sample(find_inputs(found.path), images, table_reading(config), limit=found.limit, skip=skip)
     check_readable(row.uri for row in sample.rows)
     return sample

@@ -101,7 +101,7 @@ def read_input(
 
     Args:
         left_out: counts by reason what is not a row; filled while the batches are drawn.
-        skip: a folder that is not entered when it lies inside a folder of images (a run's own output).
+        skip: a folder, or a store's, that is not entered when it lies inside a folder of images (a run's own output).
         reading: how tables are read.
 
     Yields:

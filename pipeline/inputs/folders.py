@@ -32,13 +32,13 @@ def walk_folder(folder: bytes, left_out: Counter[str], skip: bytes | None = None
         folder: absolute path, or the location of a store's.
         left_out: counts `hidden` (files and whole folders), `unknown_suffix`, `not_a_file` (sockets, pipes, devices)
             and `folder_seen_before`.
-        skip: a folder below it that is not entered.
+        skip: a folder below it that is not entered; on a store, one whose objects are passed over.
 
     Raises:
         UsageError: a folder cannot be listed.
     """
     if is_store(folder):
-        yield from _objects_below(folder + b"/", left_out)
+        yield from _objects_below(folder + b"/", left_out, skip)
         return
     entered = {_identity(folder)}
     skipped = None if skip is None else _identity(skip)
@@ -71,10 +71,13 @@ def _is_image(name: bytes, left_out: Counter[str]) -> bool:
     return False
 
 
-def _objects_below(start: bytes, left_out: Counter[str]) -> Iterator[bytes]:
+def _objects_below(start: bytes, left_out: Counter[str], skip: bytes | None) -> Iterator[bytes]:
     hidden = b""  # the last folder that was
+    skipped = b"" if skip is None else skip.rstrip(b"/") + b"/"
+    if not skipped.startswith(start) or skipped == start:
+        skipped = b""
     for path in _listed(start):
-        if hidden and path.startswith(hidden):
+        if (hidden and path.startswith(hidden)) or (skipped and path.startswith(skipped)):
             continue
         if (dot := path.find(b"/.", len(start) - 1)) >= 0:
             left_out["hidden"] += 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.inputs import folders
+from pipeline.inputs import find_inputs, folders, read_input
 from pipeline.plan import make_plan
 from tests.object_store import Answer, ObjectStore
 from tests.pipeline.lake import Lake, names, read, refusal
@@ -68,6 +68,24 @@ def test_globs(lake: Lake) -> None:
     lake.server.well()
     names(f"{lake.root}/x/y*/*.jpg", lake)
     assert f"prefix={lake.name}%2Fx%2Fy&" in lake.server.requests[-1] + "&"  # no more than the pattern's beginning
+
+
+def test_a_runs_own_output_below_a_stored_folder_is_passed_over(lake: Lake) -> None:
+    lake.put_all("in/a.jpg", "in/out/b.jpg", "in/out/run.yaml", "in/out.jpg", "in/out2/c.jpg", "in/out/x/.d.jpg")
+
+    def found(path: str, skip: str) -> tuple[list[str], dict[str, int]]:
+        left_out: Counter[str] = Counter()
+        [source] = find_inputs(f"{lake.root}/{path}")
+        batches = read_input(source, left_out, skip)
+        uris = [uri for batch in batches for uri in batch.column("uri").to_pylist()]
+        return [uri.removeprefix(f"{lake.root}/") for uri in uris], dict(left_out)
+
+    rest = (["in/a.jpg", "in/out.jpg", "in/out2/c.jpg"], {})
+    assert found("in/", f"{lake.root}/in/out") == found("in", f"{lake.root}/in/out/") == rest
+    whole = (["in/a.jpg", "in/out.jpg", "in/out/b.jpg", "in/out2/c.jpg"], {"unknown_suffix": 1, "hidden": 1})
+    assert found("in/", f"{lake.root}/other") == whole
+    assert found("in/", f"{lake.root}/in") == found("in/", "/tmp/in/out") == whole
+    assert found("in/out/", f"{lake.root}/in/out") == (["in/out/b.jpg"], {"unknown_suffix": 1, "hidden": 1})
 
 
 def test_keys_match_as_local_files_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 
 from pipeline import cli
+from pipeline.config import load_config
+from pipeline.console import voice
+from pipeline.pinning import pinned_record
+from pipeline.signals import Signals
 from tests.pipeline.lake import Lake, tar
 from tests.pipeline.running import ChildInProcess, Hublabel, expected_row
+from transforms.storage import open_storage
 
 
 def test_a_run_over_every_kind_of_stored_input(lake: Lake, hublabel: Hublabel, picture_folder: Path) -> None:
@@ -45,6 +50,19 @@ def test_a_run_over_every_kind_of_stored_input(lake: Lake, hublabel: Hublabel, p
     lake.put("lists/none.png", pictures[6])
     assert cli.main(["retry", str(hublabel.output)]) == 0
     assert hublabel.rows()[3] == expected_row(3, picture_folder / "006.png", 6) | {"uri": wanted[3][0], "n": 8}
+
+
+def test_an_output_below_its_own_input(lake: Lake, colour_config: Path, picture_folder: Path) -> None:
+    picture = (picture_folder / "000.png").read_bytes()
+    for name in ("0.png", "1.png", "out/mine.png", "out/mine.txt"):
+        lake.put(f"photos/{name}", picture)
+    config = load_config(colour_config, [f"input.path={lake.root}/photos/", f"output.path={lake.root}/photos/out"])
+    storage = open_storage(config.output.path)
+    plan = pinned_record(config, storage, voice("quiet"), Signals()).plan
+    assert (plan.rows, plan.left_out) == (2, {})
+    lake.put("photos/2.png", picture)
+    longer = pinned_record(config, storage, voice("quiet"), Signals(), extend=True).plan
+    assert (longer.rows, longer.left_out) == (3, {})
 
 
 def test_a_tar_that_was_rewritten_since_it_was_planned(lake: Lake, hublabel: Hublabel, picture_folder: Path) -> None:

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import scale
-from benchmarks.scale import check, uri_of
+from benchmarks.measured import Cost
+from benchmarks.scale import Scale, check, scale_table, uri_of
 
 IMAGES = 10
 FOLDER = Path("/images")
@@ -60,3 +61,14 @@ def test_rows_that_are_wrong(tmp_path: Path, change: Callable[[list[dict[str, An
     change(found)
     with pytest.raises(RuntimeError, match=f"^{said}$"):
         check(written(tmp_path, found), FOLDER, IMAGES)
+
+
+def test_the_table_has_a_column_for_each_number_of_images() -> None:
+    cost = Cost(seconds=100, cpu_seconds=50, first=4, rate=2000, largest_bytes=800 * 10**6, tree_bytes=10**9)
+    found = [
+        Scale(images, images // 1000, cost, cost, cost, 1.5, images, images, images, 9) for images in (10**5, 10**6)
+    ]
+    lines = scale_table(found).splitlines()
+    assert lines[0] == "|  | 100,000 images | 1,000,000 images |"
+    assert lines[2] == "| shards, and so parts | 100 | 1,000 |"
+    assert "| ... processor time an image | 0.50 ms | 0.05 ms |" in lines

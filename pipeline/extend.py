@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from pipeline.inputs import Reading, find_inputs
 from pipeline.inputs.carried import CarriedTypes
-from pipeline.plan import Plan, read_inputs, write_plan
+from pipeline.plan import Plan, PlanFile, read_inputs, write_plan
+from transforms.plan_files import UriFingerprint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,7 +73,7 @@ def extend_plan(
         plan,
         rows=plan.rows + added.rows,
         shards=plan.shards + added.shards,
-        files=plan.files + added.files,
+        files=plan.files + tuple(_fingerprinted(file, Path(root)) for file in added.files),
         left_out=added.left_out,
     )
 
@@ -83,6 +84,17 @@ def _planned_batches(plan: Plan, root: Path) -> Iterator[pa.RecordBatch]:
     for file in plan.files:
         with pq.ParquetFile(root / file.name) as parquet:
             yield from parquet.iter_batches(columns=["uri"])
+
+
+def _fingerprinted(file: PlanFile, root: Path) -> PlanFile:
+    """`file` with a fingerprint of its own, since the plan's is not of its rows."""
+    import pyarrow.parquet as pq
+
+    found = UriFingerprint()
+    with pq.ParquetFile(root / file.name) as parquet:
+        for batch in parquet.iter_batches(columns=["uri"]):
+            found.add(batch.column("uri"))
+    return replace(file, fingerprint=found.hexdigest())
 
 
 def planned_schema(path: Path) -> pa.Schema:

@@ -43,7 +43,8 @@ class PlanFile:
         rows: images.
         shard_size: rows of every shard but the last, which may be shorter.
         bytes: size of the file.
-        fingerprint: of its URIs, see `UriFingerprint`; empty where the launcher has planned.
+        fingerprint: of its URIs, see `UriFingerprint`, where workers have planned it or it was added by `--extend`;
+            else empty, and the plan's own is of its URIs as well.
     """
 
     name: str
@@ -70,7 +71,8 @@ class Plan:
         shard_size: rows of every shard but the last.
         files: in order; their rows are numbered on.
         fingerprint: sha256 (hex) over the rows' URIs in order, see `UriFingerprint`; the same images in other shards
-            have the same. Where workers have planned, `joint_fingerprint` of the files.
+            have the same. Where workers have planned, `joint_fingerprint` of the files. `--extend` leaves it
+            as it is.
         left_out: what was met and is no row, counted by reason, such as `hidden` or `blank_line`.
     """
 

@@ -200,7 +200,7 @@ class _Walk:
         file = plan.files[number]
         if file.fingerprint and file.fingerprint != found and not self.plan.count:
             self.plan.add(f"{file.name}: its URIs are not those the run was planned with (fingerprint)")
-        self._fingerprint_found |= plan.fingerprint in (found, joint_fingerprint(plan.files))
+        self._fingerprint_found |= plan.fingerprint in (found, joint_fingerprint(plan.files[: number + 1]))
         if number == len(plan.files) - 1 and not self._fingerprint_found and not self.plan.count:
             self.plan.add(f"{PLAN}/: its URIs are not those the run was planned with (fingerprint)")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline.plan import write_plan
+from pipeline.extend import extend_plan
+from pipeline.plan import joint_fingerprint, write_plan
 from pipeline.record import save_record
 from pipeline.verify import verify
 from tests.outputs import MadeOutput, make_output
@@ -142,6 +143,29 @@ def test_an_extended_plan_is_whole_and_an_unrecorded_file_is_told(made: MadeOutp
         made.label(shard)
     made.finish()
     assert problems_of(made) == []
+
+
+def test_a_plan_file_of_an_extension_in_whose_place_another_lies(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in "abc":
+        (photos / f"{name}.png").touch()
+    for planned_by_workers in (False, True):
+        made = make_output(tmp_path / f"out-{planned_by_workers}", images=4, shard_size=4)
+        plan = made.record.plan
+        if planned_by_workers:  # then the fingerprint is made of those of the files
+            whole = replace(plan.files[0], fingerprint=plan.fingerprint)
+            plan = replace(plan, files=(whole,), fingerprint=joint_fingerprint([whole]))
+        longer = extend_plan(plan, str(photos), made.path, batch_size=2, shard_size=2)
+        assert (longer.rows, len(longer.files), longer.fingerprint) == (7, 2, plan.fingerprint)
+        made.record = replace(made.record, plan=longer)
+        save_record(made.storage, made.record)
+        assert not [line for line in problems_of(made) if line.startswith("plan:")]
+        batches = iter([pa.record_batch({"uri": pa.array(["a.png", "b.png", "x.png"])})])
+        write_plan(batches, made.path, batch_size=2, shard_size=2, left_out=Counter(), first_row=4, first_file=1)
+        assert [line for line in problems_of(made) if line.startswith("plan:")] == [
+            "plan: plan/plan-00001.parquet: its URIs are not those the run was planned with (fingerprint)"
+        ]
 
 
 # What should not be there.

@@ -190,7 +190,13 @@ def main(arguments: list[str]) -> int:
     return child_main(arguments, orders.listen, partial(run, orders=orders))
 
 
+def log_beam() -> None:
+    """Have Beam tell what it does, without the type hints that it makes nothing of: dozens of lines a job."""
+    logging.getLogger("apache_beam").setLevel(logging.INFO)
+    logging.getLogger("apache_beam.typehints").setLevel(logging.WARNING)
+
+
 if __name__ == "__main__":
     mask_output()
-    logging.getLogger("apache_beam").setLevel(logging.INFO)
+    log_beam()
     finish(main(sys.argv[1:]))

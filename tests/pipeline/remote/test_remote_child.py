@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -246,3 +248,18 @@ def test_a_job_whose_workers_went_with_its_launcher_is_not_waited_for(
     assert all_there_is.submitted == [[Shard(0, 0, 4)]]
     assert all_there_is.said[0] == f"{KNOWN} has lost its workers with its launcher, and is cancelled"
     assert all_there_is.orders.job.id == "id-1"  # of the successor
+
+
+def test_the_log_has_what_beam_does_and_not_what_it_thinks_of_type_hints() -> None:
+    program = """
+import logging
+logging.basicConfig(format="%(levelname)s %(name)s")
+from pipeline.remote_child import log_beam
+log_beam()
+from apache_beam.typehints.native_type_compatibility import convert_to_beam_type
+convert_to_beam_type("beam.PCollection")
+logging.getLogger("apache_beam.runners.portability.portable_runner").info("submitted")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "INFO apache_beam.runners.portability.portable_runner" in done.stderr
+    assert "typehints" not in done.stderr

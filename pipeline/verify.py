@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline.arrow import forgo_pandas
 from pipeline.config import config_from_resolved
 from pipeline.console import plain_console
 from pipeline.errors import HublabelError, UsageError
@@ -67,6 +68,7 @@ def verify_command(output: str, images: int, seed: int) -> int:
     from rich.progress import Progress
     from rich.table import Table
 
+    forgo_pandas()
     try:
         storage = open_storage(output)
         record = load_record(storage, storage.root)

@@ -45,6 +45,7 @@ print(code, sorted({"pandas", "tensorflow"} & set(sys.modules)))
         ["show", "OUT", "--label", "green", "--csv"],
         ["show", "OUT", "--query", "SELECT label, count(*) AS n FROM predictions GROUP BY label", "--jsonl"],
         ["evaluate", "OUT", "--truth", "TRUTH"],
+        ["verify", "OUT"],
     ],
 )
 def test_commands_on_outputs_import_no_pandas(tmp_path: Path, arguments: list[str]) -> None:

@@ -112,7 +112,6 @@ class Session:
             self.jobserver = self._job_server()
             self.complete()
             self._wait([self.pool], lambda: _answers(self.ports.workers))
-            self._wait([self.jobserver], lambda: _answers(self.ports.jobs))
         except BaseException:
             self._end()
             raise
@@ -132,7 +131,7 @@ class Session:
             return json.load(answer)
 
     def complete(self) -> None:
-        """See that there are two TaskManagers, as whatever runs a cluster does when one has died."""
+        """See that there are two TaskManagers and a job server, as whatever runs a cluster does when one has died."""
         self.taskmanagers = [process for process in self.taskmanagers if process.poll() is None]
         while len(self.taskmanagers) < TASKMANAGERS:
             self._started += 1
@@ -140,6 +139,9 @@ class Session:
             self.taskmanagers.append(self._flink(name, "taskexecutor.TaskManagerRunner", "TM"))
         registered = [self.jobmanager, *self.taskmanagers]
         self._wait(registered, lambda: len(self.ask("taskmanagers")["taskmanagers"]) == TASKMANAGERS)
+        if self.jobserver.poll() is not None:
+            self.jobserver = self._job_server()
+        self._wait([self.jobserver], lambda: _answers(self.ports.jobs))
 
     # The parts.
 

@@ -151,7 +151,7 @@ class FlinkRun:
 
     def model_loads(self) -> Counter[int]:
         """By process: each time a worker loads the model it first looks whether it has the right files."""
-        return Counter(one.process for one in self._openings() if one.path.endswith("/saved_model.pb"))
+        return Counter(one.process for one in self._openings() if one.path.endswith("/variables.index"))
 
     def _openings(self) -> list[Opening]:
         return [one for one in self.pictures.witness.openings() if one.time >= self.began]

@@ -71,6 +71,40 @@ def test_a_killed_worker_costs_only_the_shards_it_was_at(session: Session, pictu
     assert run.model_loads() == dict.fromkeys(labelling, 1)
 
 
+def test_without_batch_forced_a_killed_worker_costs_the_others_their_shards_too(
+    session: Session, pictures: Pictures
+) -> None:
+    run = FlinkRun(pictures, session, "pipelined", options={"execution_mode_for_batch": "PIPELINED"})
+    parts = in_the_middle(run)
+    workers(session)[0].kill()
+    assert run.wait() == 0, run.said()
+    assert run.problems(kills=2) == []
+    assert checks.changed_parts(parts, run.output) == []
+    assert run.job()["state"] == "FINISHED"
+    assert len({one.process for one in run.openings()}) == 4  # two, and two successors
+
+
+def test_there_may_be_more_tasks_than_slots(session: Session, pictures: Pictures) -> None:
+    run = FlinkRun(pictures, session, "many-tasks", options={"parallelism": 7})
+    assert run.wait() == 0, run.said()
+    assert run.problems() == []
+    assert run.job() == {"state": "FINISHED", "failures": []}
+
+
+def test_a_job_goes_on_without_its_job_server(session: Session, pictures: Pictures) -> None:
+    run = FlinkRun(pictures, session, "lost-job-server")
+    in_the_middle(run)
+    session.jobserver.kill()
+    run.wait_until(lambda: run.job()["state"] == "FINISHED")
+    run.process.kill()  # it would wait for the job server for ten minutes
+    assert run.wait() == -9
+    session.complete()
+    run.start()
+    assert run.wait() == 0, run.said()
+    assert run.problems() == []
+    assert run.job() == {"state": "FINISHED", "failures": []}  # one job, as all its shards had their parts
+
+
 def test_running_again_attaches_to_the_job_of_a_killed_launcher(session: Session, pictures: Pictures) -> None:
     run = FlinkRun(pictures, session, "killed-launcher")
     in_the_middle(run)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from deploy.flink.session import HERE, HOST, Ports, Session, SessionError
 
@@ -18,6 +19,17 @@ def test_the_cluster_and_the_job_server_are_of_one_version_of_flink() -> None:
     (minor,) = re.findall(r"<flink.minor>(.*)</flink.minor>", pom)
     assert re.findall(r"^apache-flink-libraries==(\S+)", requirements, re.MULTILINE) == [version]
     assert version.startswith(f"{minor}.")
+
+
+def test_the_example_for_kubernetes_is_configured_as_what_is_tested() -> None:
+    tested = yaml.safe_load((HERE / "conf" / "config.yaml").read_text())
+    (example,) = [
+        yaml.safe_load(document["data"]["config.yaml"])
+        for document in yaml.safe_load_all((HERE / "kubernetes.yaml").read_text())
+        if document["kind"] == "ConfigMap"
+    ]
+    differing = {name for name, value in tested.items() if example.get(name) != value}
+    assert differing == {"taskmanager.memory.process.size"}  # more, to be on the safe side
 
 
 def test_a_port_that_is_taken_is_told_before_anything_starts(tmp_path: Path) -> None:

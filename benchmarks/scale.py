@@ -7,8 +7,8 @@ The command:
 For each of these numbers, a list of so many URIs, all different (they lead to a thousand tiny files), is planned and
 labelled by the command; DuckDB looks whether every row of the list is there exactly once, with its own URI, and whether
 each file has the same label in all its rows; then the command is run again, and the output verified. Exit code 1 when a
-row is wrong. 5 million take 0.5 GB of disk and, on two processors with nothing else to do, a quarter of an hour; CI does
-200,000.
+row is wrong. 5 million take 0.5 GB of disk and, on two processors with nothing else to do, a quarter of an hour;
+CI does 200,000.
 """
 
 from __future__ import annotations

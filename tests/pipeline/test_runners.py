@@ -1,3 +1,5 @@
+import os
+import sys
 from pathlib import Path
 
 import apache_beam as beam
@@ -185,6 +187,21 @@ def test_a_job_server_that_runs_needs_neither_jar_nor_java(java: Path) -> None:
     java.unlink()
     _, options = runner_and_options("FlinkRunner", {"job_endpoint": "localhost:8099"})
     assert options.view_as(FlinkRunnerOptions).flink_job_server_jar is None
+
+
+@pytest.mark.parametrize("name", ["FlinkRunner", "PrismRunner"])
+def test_a_job_service_that_is_started_here_ends_with_this_process(java: Path, name: str) -> None:
+    (java.parent / "prism").write_text("#!/bin/sh")
+    (java.parent / "job-server.jar").touch()
+    places = {
+        "FlinkRunner": {"flink_job_server_jar": str(java.parent / "job-server.jar")},
+        "PrismRunner": {"experiments": ["disable_prism_server_singleton"]},
+    }
+    (java.parent / "prism").chmod(0o755)
+    runner, options = runner_and_options(name, places[name])
+    command, _ = runner.default_job_server(options)._job_server.subprocess_cmd_and_endpoint()
+    assert command[:4] == [sys.executable, "-m", "pipeline.end_with_parent", str(os.getpid())]
+    assert Path(command[4]).name == {"FlinkRunner": "java", "PrismRunner": "prism"}[name]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pipeline.reachable import check_uris
 from pipeline.reading import check_readable
 from pipeline.record import RunRecord, differences, load_record, make_pins, recorded, save_record
 from pipeline.resolve import resolve_model
-from pipeline.runner_table import workers_are_here
+from pipeline.runner_table import is_remote, workers_are_here
 from pipeline.signals import Signals
 from pipeline.staging import plan_folder
 from pipeline.versions import pinned_libraries, versions
@@ -93,6 +93,10 @@ def _plan(config: RunConfig, storage: Storage, console: Voice, signals: Signals,
         plan = plan_by_workers(config, storage, lists, children, console)
         _check_readable(config, storage.root, plan)
         return plan
+    if is_remote(config.runner.name):
+        from pipeline.worker_planning import tidy
+
+        tidy(storage)
     with plan_folder(storage) as folder, PlanProgress(console) as progress:
         plan = make_plan(
             config.input.path,

@@ -8,7 +8,6 @@ an earlier launcher could not cancel any more is cancelled first. `plan.partial/
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from functools import partial
@@ -17,8 +16,8 @@ from typing import Any
 from pipeline.child import child_main, finish, root_cause
 from pipeline.config import RunConfig, config_from_resolved
 from pipeline.errors import HublabelError, UsageError
-from pipeline.job_record import active_job, new_job, save_job
-from pipeline.remote_child import Orders, Tell, watch
+from pipeline.job_record import ENDED, active_job, new_job, save_job
+from pipeline.remote_child import Orders, Tell, log_beam, watch
 from pipeline.worker_planning import FOLDER
 from transforms.masked_output import mask_output
 from transforms.plan_pieces import Piece
@@ -33,6 +32,7 @@ def run(output: str, told: dict[str, Any], tell: Tell, orders: Orders) -> None:
     Raises:
         HublabelError: the job failed, or its runner does not answer.
     """
+    from pipeline.remote_jobs import NoAnswerError
     from pipeline.runners import place, submitted
 
     config = config_from_resolved(told["config"], "the config")
@@ -50,7 +50,10 @@ def run(output: str, told: dict[str, Any], tell: Tell, orders: Orders) -> None:
     job = orders.job = submitted(name, pipeline.run())
     known = save_job(records, known, id=job.id)
     tell("say", text=f"submitted {known}, which plans")
-    state = watch(job, _silent, orders.cancel)
+    try:
+        state = watch(job, _silent, orders.cancel)
+    except NoAnswerError:
+        raise HublabelError(f"{known}, which plans: its runner does not answer any more; {AGAIN}") from None
     save_job(records, known, state=state)
     if state == "FAILED":
         why = job.failure()
@@ -60,17 +63,14 @@ def run(output: str, told: dict[str, Any], tell: Tell, orders: Orders) -> None:
 
 
 def _end_earlier(config: RunConfig, records: Storage, tell: Tell) -> None:
+    """Cancel the job of a launcher that died. Raises HublabelError: its runner does not answer."""
     from pipeline.runners import find_job
 
     known = active_job(records)
-    if known is None:
+    if known is None or known.runner != config.runner.name:  # of another runner: what it makes is not looked at
         return
-    job = (
-        find_job(known.runner, config.runner.options, known.name, known.id)
-        if known.runner == config.runner.name
-        else None
-    )
-    if job is not None:
+    job = find_job(known.runner, config.runner.options, known.name, known.id)
+    if job is not None and job.state() not in ENDED:
         job.cancel()
         tell("say", text=f"{known}, which planned for an earlier launcher, is cancelled")
 
@@ -102,5 +102,5 @@ def main(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     mask_output()
-    logging.getLogger("apache_beam").setLevel(logging.INFO)
+    log_beam()
     finish(main(sys.argv[1:]))

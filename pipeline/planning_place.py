@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
-from pipeline.inputs import Input, Reading, find_inputs, list_files, lists_images, manifest_of
+from pipeline.inputs import Input, Reading, find_inputs, list_files, manifest_of
 from pipeline.inputs.manifest import Manifest
 from pipeline.inputs.stores import file_size
 from pipeline.plan import nothing_matched
@@ -64,9 +64,9 @@ def lists_for_workers(config: RunConfig, can_submit: bool, say: Callable[[str], 
 
 
 def _sizes(inputs: Sequence[Input]) -> Iterator[int]:
-    """Bytes of the files that list images."""
+    """Bytes of the text files; the many of other kinds are not asked for theirs."""
     for source in inputs:
-        if lists_images(source):
+        if source.kind == "text":
             yield from (file_size(path) for path in list_files(source, Counter()))
 
 

@@ -12,9 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import cli, planning_place, worker_planning
+from pipeline import cli, planning_child, planning_place, worker_planning
+from pipeline.config import load_config
 from pipeline.job_record import JobRecord, load_job, save_job
 from pipeline.record import load_record
+from pipeline.remote_jobs import NoAnswerError
 from tests.pictures import colour_of, picture_bytes
 from tests.pipeline.lake import Lake
 from tests.pipeline.remote.services import JobService, worker_pool
@@ -252,3 +254,44 @@ def test_a_list_that_changes_while_it_is_planned(
     assert "photos/list.txt: the list has changed since planning began" in " ".join(told.err.split())
     assert not list(hublabel.output.glob("plan*"))
     assert not (hublabel.output / "run.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [("CANCELLED", "was cancelled"), (NoAnswerError("no answer"), "its runner does not answer any more")],
+)
+def test_a_job_that_does_not_get_to_its_end(
+    hublabel: Hublabel,
+    service: JobService,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    end: str | NoAnswerError,
+    said: str,
+) -> None:
+    def watch(*_: object) -> str:
+        if isinstance(end, NoAnswerError):
+            raise end
+        return end
+
+    monkeypatch.setattr(planning_child, "watch", watch)
+    told = hublabel.run(*remote(loopback(service)), *lists(tmp_path))
+    assert told.code == 1
+    text = " ".join(told.err.split())
+    assert ", which plans" in text
+    assert f"{said}; run the same command again to plan anew" in text
+    assert not (hublabel.output / "run.yaml").exists()
+    assert not (hublabel.output / "plan").exists()
+    # Only a job that may go on is remembered, to be cancelled.
+    assert (hublabel.output / "plan.partial" / "job.json").exists() == isinstance(end, NoAnswerError)
+
+
+def test_tables_and_tars_are_not_asked_for_their_sizes(
+    lake: Lake, hublabel: Hublabel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be many thousands of them."""
+    for number in range(3):
+        lake.put(f"lists/{number}.csv", "uri\n/a.png\n")
+    monkeypatch.setattr(planning_place, "file_size", lambda path: pytest.fail(f"{path!r}"))
+    overrides = [f"input.path={lake.root}/lists/*.csv", "runner.name=FlinkRunner", "runner.options={flink_master: f:1}"]
+    config = load_config(str(hublabel.config), overrides)
+    assert planning_place.lists_for_workers(config, True, pytest.fail) is None

@@ -27,6 +27,7 @@ EPILOG = examples(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` (the process's own unless given) name; returns the exit code."""
     parsed = _parser().parse_args(arguments)
+    parsed.arguments = sys.argv[1:] if arguments is None else arguments
     try:
         return parsed.command(parsed)
     except HublabelError as error:

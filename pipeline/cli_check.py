@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 from pipeline.cli_help import HelpFormatter, examples
 
@@ -64,15 +65,23 @@ def _price(text: str) -> float:
 
 
 def _check(parsed: argparse.Namespace) -> int:
-    if parsed.truth is None:
-        if parsed.column is not None:
-            parsed.refuse("--column goes with --truth")
-        from pipeline.check.command import IMAGES, check_command
-
-        images = parsed.images or IMAGES
-        return check_command(parsed.config, parsed.overrides, images, parsed.workers, parsed.price, parsed.json)
-    if parsed.workers > 1 or parsed.price is not None:
+    if parsed.truth is None and parsed.column is not None:
+        parsed.refuse("--column goes with --truth")
+    if parsed.truth is not None and (parsed.workers > 1 or parsed.price is not None):
         parsed.refuse("--workers and --price tell of a run, and --truth measures preprocessing: give one or the other")
+    from pipeline.check.guarded import guarded
+
+    return guarded(partial(_sample if parsed.truth is None else _truth, parsed), parsed.arguments)
+
+
+def _sample(parsed: argparse.Namespace) -> int:
+    from pipeline.check.command import IMAGES, check_command
+
+    images = parsed.images or IMAGES
+    return check_command(parsed.config, parsed.overrides, images, parsed.workers, parsed.price, parsed.json)
+
+
+def _truth(parsed: argparse.Namespace) -> int:
     from pipeline.check.truth_command import IMAGES as LABELLED
     from pipeline.check.truth_command import check_truth_command
 

@@ -16,11 +16,16 @@ from transforms.records import Row
 SEGFAULT, HANG, LATER = b"SEGFAULT", b"HANG", b"LATER"
 
 
+def die() -> None:
+    """End this process as a decoder does that reads where it must not."""
+    os.kill(os.getpid(), signal.SIGSEGV)
+    time.sleep(10)
+
+
 def deadly_open_picture(data: bytes, row: Row, spec: Preprocessing) -> np.ndarray:
     """As `open_picture`, but for files that end in a mark."""
     if data.endswith(SEGFAULT):
-        os.kill(os.getpid(), signal.SIGSEGV)
-        time.sleep(10)
+        die()
     if data.endswith(HANG):
         time.sleep(600)
     if data.endswith(LATER):
@@ -31,6 +36,5 @@ def deadly_open_picture(data: bytes, row: Row, spec: Preprocessing) -> np.ndarra
 def deadly_read(uri: str, most: int) -> bytes:
     """As `read_bytes`, but for files that are called `deadly`."""
     if os.path.basename(uri).startswith("deadly"):
-        os.kill(os.getpid(), signal.SIGSEGV)
-        time.sleep(10)
+        die()
     return read_bytes(uri, most)

@@ -76,6 +76,7 @@ def check(
     import_quietly()
     from pipeline.check.findings import judge
     from pipeline.check.forecast import forecast
+    from pipeline.check.guarded import fail_killers
     from pipeline.check.output import judge_output
     from pipeline.check.progress import Progress
     from pipeline.check.rescaling import find_rescaling
@@ -86,6 +87,7 @@ def check(
     from transforms.model import load_classifier
 
     columns, labels = columns_and_labels(config, model)
+    fail_killers(sample.rows, config, model, console)
     classifier = load_classifier(model_spec(config, model))
     with Progress(console, "labelling the sample", len(sample.rows)) as progress:
 

@@ -87,7 +87,7 @@ def open_pictures(
     """Read and decode the pictures of `rows`, each once.
 
     Args:
-        rows: get their error when they fail.
+        rows: get their error when they fail; those that have one are left as they are.
         spec: limits and decoder; pictures are decoded whole, whatever filter comes after.
         progress: called with the pictures done so far.
 
@@ -99,6 +99,8 @@ def open_pictures(
 
     def open_one(row: Row) -> Picture | None:
         nonlocal kept
+        if row.error_stage is not None:
+            return None
         stage = "read"
         try:
             data = read(row.source or row.uri, spec.max_bytes)

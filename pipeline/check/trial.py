@@ -106,7 +106,7 @@ def _feed(rows: Sequence[Row], stop: _Stop, steady: float, clock: Callable[[], f
         if clock() > stop.first:
             return
         yield row
-    again = [row for row in rows if row.error_type != "bad_line"]
+    again = [row for row in rows if row.error_type not in ("bad_line", "crashed")]
     if not again or not all(uri_scheme(row.source or row.uri) in LOCAL for row in again):
         return
     latest = clock() + steady  # should there never be a batch

@@ -89,6 +89,7 @@ def check_truth(
     model = resolve_model(config.model.handle, config.model.sha256, console)
     console.print("loading the model ...")
     import_quietly()
+    from pipeline.check.guarded import fail_killers
     from pipeline.check.truth_summary import TruthSummary
     from pipeline.loading import model_spec
     from transforms.model import ModelError, load_classifier
@@ -97,6 +98,7 @@ def check_truth(
         classifier = load_classifier(model_spec(config, model))
     except ModelError as error:
         raise UsageError(str(error)) from None
+    fail_killers(rows, config, model, console)
     bench = _bench(config, rows, classes, classifier, console)
     found = _searched(bench, config, console)
     classes_known = classifier.lengths[bench.kind]

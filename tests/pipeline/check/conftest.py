@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline import cli
+from pipeline.check.guarded import DEATHS
 from tests.pipeline.check import patterns
 from tests.pipeline.running import Said
 
@@ -42,6 +43,7 @@ def check(
 ) -> Callable[..., Said]:  # fmt: skip
     """`hublabel check CONFIG ARGUMENTS...`, in this process and with lines that are long enough."""
     monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setenv(DEATHS, "0")
 
     def run(*arguments: str) -> Said:
         capsys.readouterr()

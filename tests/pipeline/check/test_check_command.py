@@ -14,6 +14,7 @@ import pytest
 
 from pipeline import cli
 from pipeline.check import trial
+from pipeline.check.guarded import DEATHS
 from tests.pictures import picture_bytes
 from tests.pipeline.running import Said
 from tests.saved_models import save_fussy, save_signature
@@ -25,6 +26,7 @@ Checked = Callable[..., tuple[int, dict[str, Any]]]
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "STEADY", 0.3)
+    monkeypatch.setenv(DEATHS, "0")  # in this process
 
 
 def sets(*overrides: str) -> list[str]:
@@ -165,7 +167,7 @@ def test_the_output_is_looked_at(checked: Checked, tmp_path: Path) -> None:
 def test_nothing_but_its_own_words_is_said(config: Path) -> None:
     """TensorFlow and Beam have much to say when they start."""
     command = [sys.executable, "-m", "pipeline.cli", "check", str(config), "--images", "8", "--json"]
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    environment = {name: value for name, value in os.environ.items() if name not in ("TF_CPP_MIN_LOG_LEVEL", DEATHS)}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert json.loads(done.stdout)["passed"] is True
     assert done.stderr.splitlines() == [

@@ -15,7 +15,7 @@ from pipeline.inputs.stores import file_size
 from pipeline.plan import nothing_matched
 from pipeline.reachable import SHARED
 from pipeline.runner_table import DATAFLOW, is_remote, workers_are_here
-from transforms.locations import is_store
+from transforms.locations import is_store, size_of, version_of
 from transforms.read import uri_scheme
 
 # From so many bytes of lists on. A launcher plans 1.2 million URIs of 45 bytes a second: so many in five minutes, which
@@ -29,11 +29,13 @@ class TextList:
 
     Attributes:
         source: the input that it belongs to.
-        bytes: its size.
+        version: see `locations.version_of`.
+        bytes: its size; of this version, or workers will find another.
     """
 
     source: Input
     manifest: Manifest
+    version: str
     bytes: int
 
 
@@ -104,9 +106,13 @@ def _unreachable(config: RunConfig, inputs: Sequence[Input]) -> Iterator[str]:
 
 def _text_lists(inputs: Sequence[Input]) -> Iterator[TextList]:
     for source in inputs:
-        found = [
-            TextList(source, manifest_of(source, p, Reading()), file_size(p)) for p in list_files(source, Counter())
-        ]
-        if not found:
+        paths = list(list_files(source, Counter()))
+        if not paths:
             raise UsageError(nothing_matched(source, {}))
-        yield from found
+        for path in paths:
+            manifest = manifest_of(source, path, Reading())
+            try:
+                version = version_of(path)  # before the size
+                yield TextList(source, manifest, version, size_of(path))
+            except OSError as error:
+                raise UsageError(f"{manifest.name} cannot be read: {error.strerror or error}") from error

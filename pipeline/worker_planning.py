@@ -12,7 +12,7 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any, TypeVar
@@ -32,7 +32,6 @@ from pipeline.process import Child
 from pipeline.progress import PlanProgress
 from pipeline.signals import StoppedError
 from pipeline.staging import LOG
-from transforms.locations import version_of
 from transforms.manifest_lines import LongLineError
 from transforms.plan_files import SHARDS_PER_FILE, ceil_div
 from transforms.plan_pieces import (
@@ -78,32 +77,39 @@ def plan_by_workers(
     CarriedTypes(config.input.columns).check_all_found(where)  # a text file has no column to carry
     try:
         pieces = cut_lists(lists)
-        prefix = f"{FOLDER}/{uuid.uuid4().hex[:12]}"
+        attempt = uuid.uuid4().hex[:12]
+        prefix = f"{FOLDER}/{attempt}"
         tidy(storage)
         try:
             if pieces:
                 _run(config, storage, prefix, pieces, children, console)
+            children.signals.check()  # whether the output is still ours
             return _collected(config, storage, prefix, lists, pieces)
         finally:
-            tidy(storage)
+            tidy(storage, attempt)
     except OSError as error:
         raise HublabelError(f"output.path: workers cannot plan in {storage.root!r}: {explain(error)}") from error
 
 
-def cut_lists(lists: Iterable[TextList]) -> list[Piece]:
-    """The pieces of all lists, in order. Raises OSError."""
-    lists = list(lists)
+def cut_lists(lists: Sequence[TextList]) -> list[Piece]:
+    """The pieces of all lists, in order."""
     size = max(PIECE_BYTES, ceil_div(sum(found.bytes for found in lists), MOST_PIECES))
-    spans = [(found.manifest.path, *span) for found in lists for span in cut(found.bytes, size)]
-    versions = {path: version_of(path) for path, _, _ in spans}
-    return [Piece(number, *span, versions[span[0]]) for number, span in enumerate(spans)]
+    spans = [(found, *span) for found in lists for span in cut(found.bytes, size)]
+    return [
+        Piece(number, found.manifest.path, start, end, found.version)
+        for number, (found, start, end) in enumerate(spans)
+    ]
 
 
-def tidy(storage: Storage) -> None:
-    """Remove what workers that planned have left in an output, but for word of their job, if it may go on."""
+def tidy(storage: Storage, attempt: str = "") -> None:
+    """Remove what workers that planned have left in an output, but for word of their job, if it may go on.
+
+    Args:
+        attempt: only what this one has left; empty for all.
+    """
     going_on = active_job(open_storage(f"{storage.root}/{FOLDER}")) is not None
     for name in list(storage.list(FOLDER)):
-        if not going_on or name != f"{FOLDER}/{JOB}":
+        if not going_on if name == f"{FOLDER}/{JOB}" else attempt in name:
             storage.delete(name)
     if isinstance(storage, LocalStorage):
         with contextlib.suppress(OSError):  # there is none, or it is not empty

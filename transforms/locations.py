@@ -33,6 +33,14 @@ def open_file(location: bytes, *, streamed: bool = True) -> BinaryIO:
     return storage.stream(key) if streamed else storage.open(key)
 
 
+def size_of(location: bytes) -> int:
+    """Bytes of a local file or an object. Raises OSError."""
+    if not is_store(location):
+        return os.path.getsize(location)
+    with open_file(location, streamed=False) as file:
+        return file.seek(0, os.SEEK_END)
+
+
 def version_of(location: bytes) -> str:
     """Differs between two files at this location, one after the other. Raises OSError."""
     if is_store(location):

@@ -19,8 +19,9 @@ import numpy as np
 from pipeline.errors import UsageError
 from pipeline.inputs import TAKES, Input, Reading, list_files, lists_images, read_file, read_input
 from pipeline.inputs.carried import CarriedTypes
-from pipeline.inputs.stores import file_size, open_file
+from pipeline.inputs.stores import file_size
 from transforms.errors import ImageError
+from transforms.locations import open_file
 from transforms.plan_reader import ERROR, SOURCE
 from transforms.records import Row
 

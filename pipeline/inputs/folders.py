@@ -13,8 +13,9 @@ from itertools import takewhile
 from operator import eq
 
 from pipeline.errors import UsageError
-from pipeline.inputs.stores import is_store, walk_objects
+from pipeline.inputs.stores import walk_objects
 from pipeline.inputs.suffixes import IMAGE_SUFFIXES, suffix_of
+from transforms.locations import is_store
 
 # Entries of a listing are names; what is no file carries a mark behind a NUL byte, which no name holds and which sorts
 # before every byte of a longer name, so that marked entries stand where their names belong.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from pipeline.errors import UsageError
-from pipeline.inputs.stores import is_store, open_file
+from transforms.locations import is_store, open_file
 from transforms.manifest_lines import UTF8_BOM
 from transforms.plan_reader import ERROR, SOURCE
 from transforms.uris import uri_of_path

@@ -13,8 +13,9 @@ from urllib.parse import unquote
 from pipeline.errors import UsageError
 from pipeline.inputs.folders import match_glob
 from pipeline.inputs.manifest import Manifest, make_batch
-from pipeline.inputs.stores import entries, is_store, open_file
+from pipeline.inputs.stores import entries
 from pipeline.inputs.suffixes import IMAGE_SUFFIXES, suffix_of
+from transforms.locations import is_store, open_file
 from transforms.uris import resolve_uris, uri_of_line
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
-from transforms.locations import SCHEMES, is_store, open_file, opened
+from transforms.locations import SCHEMES, is_store, opened, size_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +83,6 @@ def entries(folder: bytes) -> Generator[Entry, None, None]:
 def file_size(path: bytes) -> int:
     """Bytes of a regular file or an object; 0 where that cannot be told."""
     try:
-        if not is_store(path):
-            return os.path.getsize(path) if os.path.isfile(path) else 0
-        with open_file(path, streamed=False) as file:
-            return file.seek(0, os.SEEK_END)
+        return size_of(path) if is_store(path) or os.path.isfile(path) else 0
     except OSError:
         return 0

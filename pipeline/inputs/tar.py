@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
 from pipeline.inputs.manifest import Manifest, make_batch
-from pipeline.inputs.stores import open_file
 from pipeline.inputs.suffixes import IMAGE_SUFFIXES, suffix_of
+from transforms.locations import open_file
 from transforms.tar_members import DamagedTarError, Member, members, reading_at
 from transforms.uris import uri_of_path
 

@@ -248,7 +248,7 @@ def test_a_job_that_an_earlier_launcher_left_is_cancelled(
 def test_a_list_that_changes_while_it_is_planned(
     hublabel: Hublabel, service: JobService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_planning, "version_of", lambda path: "of yesterday")
+    monkeypatch.setattr(planning_place, "version_of", lambda path: "of yesterday")
     told = hublabel.run(*remote(loopback(service)), *lists(tmp_path))
     assert told.code == 1
     assert "photos/list.txt: the list has changed since planning began" in " ".join(told.err.split())
@@ -295,3 +295,36 @@ def test_tables_and_tars_are_not_asked_for_their_sizes(
     overrides = [f"input.path={lake.root}/lists/*.csv", "runner.name=FlinkRunner", "runner.options={flink_master: f:1}"]
     config = load_config(str(hublabel.config), overrides)
     assert planning_place.lists_for_workers(config, True, pytest.fail) is None
+
+
+def test_a_list_whose_size_cannot_be_told_is_not_taken_for_an_empty_one(
+    s3_lake: Lake, hublabel: Hublabel, service: JobService
+) -> None:
+    for number in range(3):
+        s3_lake.put(f"lists/{number}.txt", "/a.png\n")
+    s3_lake.server.refuse = lambda method, path, headers: (403, "AccessDenied") if path.endswith("1.txt") else None
+    told = hublabel.run(*remote(loopback(service)), "--set", f"input.path={s3_lake.root}/lists/*.txt")
+    assert told.code == 2
+    assert f"{s3_lake.root}/lists/1.txt' cannot be read: {s3_lake.root}" in told.err
+    assert "access denied" in told.err
+
+
+def test_what_another_launcher_leaves_stays(tmp_path: Path) -> None:
+    """One that has lost its output to another must not take away what that one's workers have written."""
+    storage = LocalStorage(str(tmp_path))
+    names = [
+        "plan.partial/aa-piece-00000-counted.json",
+        "plan.partial/.tmp-aa-1",
+        "plan.partial/bb-piece-00000-000.parquet",
+    ]
+    for name in names:
+        storage.replace(name, b"x")
+    job = JobRecord("PortableRunner", "host:1", "hublabel-plan-1", "1")
+    save_job(LocalStorage(f"{storage.root}/plan.partial"), job)
+    worker_planning.tidy(storage, "aa")
+    assert sorted(storage.list("plan.partial")) == [names[2], "plan.partial/job.json"]
+    worker_planning.tidy(storage)
+    assert list(storage.list("plan.partial")) == ["plan.partial/job.json"]
+    save_job(LocalStorage(f"{storage.root}/plan.partial"), job, state="DONE")
+    worker_planning.tidy(storage)
+    assert list(tmp_path.iterdir()) == []

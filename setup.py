@@ -78,5 +78,5 @@ setup(
     package_data={"pipeline": ["ilsvrc2012_wnids.txt"], "pipeline.html": ["templates/*", "vega/*"]},
     install_requires=RUNTIME,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["hublabel = pipeline.cli:main"]},
+    entry_points={"console_scripts": ["hublabel = pipeline.cli:command"]},
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,6 +24,24 @@ EPILOG = examples(
     "hublabel COMMAND --help",
     then="Exit codes: 0 done, 1 failed, 2 bad usage or config, 3 too many failed images, 130 and 143 stopped.",
 )
+
+
+def command() -> NoReturn:
+    """The command `hublabel`: as `main`, and the process ends.
+
+    At once: native libraries' threads may still be at work, and one that needs Python while it is taken down ends the
+    process by a signal.
+    """
+    code = main()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError) as error:  # ValueError: closed, since the reader of our output has gone
+        code = code or 1
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            with suppress(OSError):
+                print(f"hublabel: {explain(error)}", file=sys.stderr, flush=True)
+    os._exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -282,4 +302,4 @@ def _schema(parsed: argparse.Namespace) -> int:  # noqa: ARG001
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,40 @@ def test_bad_usage_ends_with_2(arguments: list[str], said: str) -> None:
     assert done.stdout == ""
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def ended(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False, env=environment, **options)
+
+
+def test_the_command_ends_without_pythons_finalization() -> None:
+    """In which native libraries' threads, still at work, may end the process by a signal."""
+    code = """
+import atexit, sys
+from pipeline import cli
+atexit.register(print, "finalized")
+cli.main = lambda: print("done") or 3
+cli.command()
+"""
+    done = ended(code, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "done\n", "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is Linux's")
+def test_output_that_cannot_be_written_is_told_at_the_end() -> None:
+    with open("/dev/full", "w") as full:
+        done = ended("from pipeline import cli; cli.main = lambda: print('done') or 0; cli.command()", stdout=full)
+    assert (done.returncode, done.stderr) == (1, "hublabel: the disk is full\n")
+
+
+def test_a_reader_that_has_gone_is_told_nothing() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with open(write_end, "w") as gone:
+        done = ended("from pipeline import cli; cli.main = lambda: print('done') or 0; cli.command()", stdout=gone)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def obey_permissions() -> None:

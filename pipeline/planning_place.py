@@ -18,8 +18,8 @@ from pipeline.runner_table import DATAFLOW, is_remote, workers_are_here
 from transforms.locations import is_store, size_of, version_of
 from transforms.read import uri_scheme
 
-# From so many bytes of lists on. A launcher plans two million URIs of 45 bytes a second (docs/scale.md), so these in three
-# minutes, which is what Dataflow takes to start a job.
+# From so many bytes of lists on. A launcher plans two million URIs of 45 bytes a second (docs/scale.md), so these in
+# three minutes, which is what Dataflow takes to start a job.
 AUTO_BYTES = 16 << 30
 
 

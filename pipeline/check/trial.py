@@ -33,7 +33,7 @@ class Trial:
     """What became of a sample.
 
     Attributes:
-        rows: those that were begun in time, labelled or failed, in no particular order.
+        rows: those that were begun in time, labelled or failed, in the sample's order.
         outputs: of some of the labelled ones, by kind (`logits`, `probabilities`): float32 [n, classes].
         fed: smallest and largest value that the model was given; None without any image.
         rate: images a second once all is under way, failed ones included; None where there were too few to tell.
@@ -164,7 +164,8 @@ class _Work:
         outputs = {kind: np.concatenate(kept) for kind, kept in self._outputs.items() if kept}
         each = {stage: seconds / self.done for stage, seconds in self._seconds.items()} if self.done else {}
         fed = None if self._fed[0] > self._fed[1] else self._fed
-        return Trial(self.rows, outputs, fed, rate, each, peak_memory())
+        rows = sorted(self.rows, key=lambda row: row.position)
+        return Trial(rows, outputs, fed, rate, each, peak_memory())
 
 
 def _rate(times: Sequence[tuple[float, int]]) -> float | None:

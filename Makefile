@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODEL := models/efficientnet-lite0
 
-.PHONY: install quickstart-model run flink test test-long test-flink check-image lint bench bench-peers lock clean
+.PHONY: install quickstart-model run flink test test-remote test-long test-flink check-image lint bench bench-peers lock clean
 
 # The lock names every package, so pip need not resolve (and an older pip can't, where a package asks for another's extra).
 install: .venv/installed
@@ -29,7 +29,11 @@ lint: install
 	$(BIN)/mypy
 
 test: install quickstart-model lint
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not long"
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not long and not remote"
+
+# Jobs on Beam's own job service, with workers of their own.
+test-remote: install quickstart-model
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "remote and not long" tests/pipeline/remote
 
 test-long: install quickstart-model
 	$(BIN)/python -m pytest -m long

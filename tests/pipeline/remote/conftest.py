@@ -9,6 +9,14 @@ import pytest
 from tests.pipeline.remote.services import JobService, job_service, worker_pool
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs jobs on the service."""
+    for item in items:
+        if {"service", "pool"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("remote")
+
+
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobService]:
     """Beam's own job service, a process of its own."""

@@ -15,15 +15,13 @@ from pydantic import ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
 from pipeline.config_errors import Problem, explain, raise_problems
+from pipeline.config_running import ReportSection, RunnerSection, RunSection
 from pipeline.config_sections import (
     BatchSection,
     ImageSection,
     InputSection,
     ModelSection,
     OutputSection,
-    ReportSection,
-    RunnerSection,
-    RunSection,
     Section,
     reason,
 )

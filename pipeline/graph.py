@@ -8,7 +8,7 @@ from typing import Any
 import apache_beam as beam
 
 from pipeline.config import RunConfig
-from pipeline.config_sections import RunSection
+from pipeline.config_running import RunSection
 from pipeline.loading import model_spec
 from pipeline.reading import reader
 from pipeline.record import RunRecord

@@ -98,11 +98,11 @@ def test_a_pipe_is_read_once_and_relative_to_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(b"a.jpg\n/b.jpg\n",))
     writer.start()
-    assert read(tmp_path / "pipe")[0] == [f"{tmp_path}/work/a.jpg", "/b.jpg"]
+    assert read(tmp_path / "pipe")[0] == [f"{tmp_path}/here/a.jpg", "/b.jpg"]
     writer.join()
 
 

@@ -21,6 +21,7 @@ class Coverage:
     """What the committed parts of a run add up to; `refresh` takes up those that are new.
 
     Attributes:
+        run: `RunRecord.fingerprint`.
         rows, failed: rows in the newest parts, and those of them that failed.
         shards: shards that have a part.
         seconds: thread-seconds by stage.
@@ -31,6 +32,7 @@ class Coverage:
 
     storage: Storage
     plan: Plan
+    run: str
     rows: int = 0
     failed: int = 0
     shards: int = 0
@@ -66,6 +68,9 @@ class Coverage:
             return
         if footer.plan != self.plan.fingerprint or footer.rows != self.plan.files[number].shard_rows(row_group):
             self.damaged[name] = "it belongs to another plan"
+            return
+        if footer.run != self.run:
+            self.damaged[name] = "it was made with other settings"
             return
         before = self._seen[number].get(row_group)
         self._seen[number][row_group] = footer

@@ -112,7 +112,7 @@ def make_job(config: RunConfig, console: Voice) -> None:
     with output_lock(storage.root, console.print) as lock, stop_signals(lock.check) as signals:
         _check_last_job(config, storage)
         record = pinned_record(config, storage, console, signals)
-        coverage = Coverage(storage, record.plan)
+        coverage = Coverage(storage, record.plan, record.fingerprint)
         coverage.refresh()
         coverage.mend(console.warn)
         shards = list(coverage.pending())

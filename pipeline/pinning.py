@@ -10,6 +10,8 @@ from pipeline.config import RunConfig
 from pipeline.console import Voice
 from pipeline.errors import UsageError
 from pipeline.inputs import Reading
+from pipeline.job_record import NAME as JOB
+from pipeline.job_record import active_job
 from pipeline.plan import Plan
 from pipeline.progress import PlanProgress
 from pipeline.reachable import check_uris
@@ -43,7 +45,8 @@ def pinned_record(
         children: start the process that submits a job for planning; None where no such job can be submitted.
 
     Raises:
-        UsageError: the output holds parts of a run that differs, or there is nothing to extend.
+        UsageError: the output holds parts of a run that differs, or a job may go on that makes such; or there is
+            nothing to extend.
     """
     model = resolve_model(config.model.handle, config.model.sha256, console, signals.check)
     pins = make_pins(config, model, pinned_libraries(config.model.engine))
@@ -51,12 +54,8 @@ def pinned_record(
     found = load_record(storage, storage.root)
     if found is not None:
         changed = differences(found.pins, pins)
-        if changed and _any_part(storage, found):
-            lines = "\n  ".join(changed)
-            raise UsageError(
-                f"{storage.root} was begun with other settings, and one output holds labels of one kind:\n  {lines}\n"
-                "choose another output.path, or go back to those settings"
-            )
+        if changed:
+            _check_not_begun(storage, found, "\n  ".join(changed))
         if not changed:
             record = found if keep_config else replace(found, config=recorded(config), model=model)
             if extend:
@@ -74,6 +73,26 @@ def pinned_record(
     record = RunRecord(storage.root, recorded(config), model, pins, plan, versions())
     save_record(storage, record)
     return record
+
+
+def _check_not_begun(storage: Storage, found: RunRecord, changed: str) -> None:
+    """See that nothing was labelled for the run that was found, nor is going to be.
+
+    Raises:
+        UsageError: it was; the message has what has `changed`.
+    """
+    if _any_part(storage, found):
+        raise UsageError(
+            f"{storage.root} was begun with other settings, and one output holds labels of one kind:\n  {changed}\n"
+            "choose another output.path, or go back to those settings"
+        )
+    job = active_job(storage)
+    if job is not None and not job.ends_with_launcher:
+        raise UsageError(
+            f"{storage.root}: {job} may still go on, and labels with other settings:\n  {changed}\n"
+            "choose another output.path, or go back to those settings to attach to it, or, when it has ended, delete "
+            f"{storage.root}/{JOB}"
+        )
 
 
 def _any_part(storage: Storage, record: RunRecord) -> bool:

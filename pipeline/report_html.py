@@ -85,7 +85,7 @@ def make_page(
     values = {**record.config, "report": {**record.config.get("report", {}), **(overrides or {})}}
     config = config_from_resolved(values, f"{storage.root}/{RECORD}")
     if coverage is None:
-        coverage = Coverage(storage, record.plan)
+        coverage = Coverage(storage, record.plan, record.fingerprint)
         coverage.refresh()
     facts = gather_facts(storage, record, config.report.thumbnails or CARDS)
     rate = rate_over_time(coverage.footers())

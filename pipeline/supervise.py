@@ -159,7 +159,7 @@ def _storage(config: RunConfig) -> Storage:
 def _coverage(storage: Storage, record: RunRecord, console: Voice) -> Coverage:
     from pipeline.coverage import Coverage
 
-    coverage = Coverage(storage, record.plan)
+    coverage = Coverage(storage, record.plan, record.fingerprint)
     coverage.refresh()
     coverage.mend(lambda line: console.warn(f"damaged: {line}"))
     coverage.take_new_failures()  # which are old

@@ -87,7 +87,7 @@ def output_of(
         table = rows_to_table(here, columns, labels, 0, kept)
         assert storage.put_if_absent(part_name(shard), encode_part(table, footer))
     if finished:
-        coverage = Coverage(storage, plan)
+        coverage = Coverage(storage, plan, record.fingerprint)
         coverage.refresh()
         write_report(storage, record, coverage, coverage.rows, {"labelling": 4.0})
         storage.replace("_SUCCESS", b'{"rows": %d, "failed": %d}\n' % (coverage.rows, coverage.failed))

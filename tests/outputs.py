@@ -74,7 +74,7 @@ class MadeOutput:
 
     def finish(self) -> None:
         """Write report.json and `_SUCCESS`."""
-        coverage = Coverage(self.storage, self.record.plan)
+        coverage = Coverage(self.storage, self.record.plan, self.record.fingerprint)
         coverage.refresh()
         assert coverage.covered
         write_report(self.storage, self.record, coverage, coverage.rows, {})

@@ -59,7 +59,7 @@ def commit(storage: LocalStorage, shard: Shard, failed: Sequence[int] = (), **fo
 
 
 def fresh(storage: LocalStorage) -> Coverage:
-    coverage = Coverage(storage, PLAN)
+    coverage = Coverage(storage, PLAN, "run")
     coverage.refresh()
     return coverage
 
@@ -139,13 +139,20 @@ def test_damaged_parts_do_not_count_and_are_mended(tmp_path: Path) -> None:
     assert coverage.complete
 
 
-@pytest.mark.parametrize("change", [{"plan": "another"}, {"rows": 1}])
-def test_parts_of_another_plan_do_not_count(tmp_path: Path, change: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"plan": "another"}, "it belongs to another plan"),
+        ({"rows": 1}, "it belongs to another plan"),
+        ({"run": "another"}, "it was made with other settings"),
+    ],
+)
+def test_parts_of_another_plan_or_run_do_not_count(tmp_path: Path, change: dict[str, object], said: str) -> None:
     storage = LocalStorage(str(tmp_path))
-    shard = SHARDS[0] if "plan" in change else replace(SHARDS[0], rows=1)
+    shard = replace(SHARDS[0], rows=1) if "rows" in change else SHARDS[0]
     name = commit(storage, shard, **change)
     coverage = fresh(storage)
-    assert coverage.damaged == {name: "it belongs to another plan"}
+    assert coverage.damaged == {name: said}
     assert list(coverage.pending()) == SHARDS
 
 
@@ -180,7 +187,7 @@ def test_a_part_that_goes_while_it_is_looked_at_is_not_covered(tmp_path: Path) -
 
 def test_new_failures_are_told_once(tmp_path: Path) -> None:
     storage = LocalStorage(str(tmp_path))
-    coverage = Coverage(storage, PLAN)
+    coverage = Coverage(storage, PLAN, "run")
     commit(storage, SHARDS[0])
     coverage.refresh()
     assert coverage.take_new_failures() == []

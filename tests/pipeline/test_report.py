@@ -54,7 +54,7 @@ def commit_all(storage: LocalStorage, labels: Sequence[str] = ("cat", "dog")) ->
 
 def report_of(storage: LocalStorage, images: int = 5, labelling: float = 2.0) -> dict:
     seconds = {"starting": 1.0, "labelling": labelling}
-    coverage = Coverage(storage, PLAN)
+    coverage = Coverage(storage, PLAN, "run")
     coverage.refresh()
     report = make_report(storage, RECORD, coverage, images, seconds)
     assert json.loads(json.dumps(report)) == report
@@ -132,7 +132,7 @@ def test_a_session_that_had_nothing_to_do_has_no_rate(storage: LocalStorage) -> 
 def test_counting_many_parts_at_once_counts_each_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.report.ROWS_AT_ONCE", 100)  # of shards of 32: four lots of parts, and a rest
     record = make_large_output(tmp_path, 500)
-    coverage = Coverage(storage := LocalStorage(str(tmp_path)), record.plan)
+    coverage = Coverage(storage := LocalStorage(str(tmp_path)), record.plan, record.fingerprint)
     coverage.refresh()
     assert coverage.shards == 16
     errors: Counter[str] = Counter()
@@ -158,7 +158,7 @@ def test_labels_that_stand_twice_are_counted_together_and_missing_ones_by_index(
 
 def test_the_file_is_readable_json(storage: LocalStorage) -> None:
     commit_all(storage, labels=("chat", "été"))
-    coverage = Coverage(storage, PLAN, seconds=Counter())
+    coverage = Coverage(storage, PLAN, "run", seconds=Counter())
     coverage.refresh()
     write_report(storage, RECORD, coverage, 3, {})
     text = storage.read("report.json").decode()

@@ -194,6 +194,29 @@ def test_another_runner_must_not_begin_while_a_job_may_go_on(hublabel: Hublabel)
     assert hublabel.run().code == 0
 
 
+def test_other_settings_must_not_attach_to_a_job_that_may_go_on(
+    hublabel: Hublabel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its labels would be taken for those of the new settings."""
+    monkeypatch.setattr(remote_jobs, "PATIENCE", 0.3)
+    options = {"job_endpoint": "localhost:1", "environment_type": "EXTERNAL", "environment_config": "localhost:1"}
+    assert run(hublabel, options).code == 1  # planned, and nobody there to submit it to
+    storage, before = LocalStorage(str(hublabel.output)), (hublabel.output / "run.yaml").read_bytes()
+    job = save_job(storage, JobRecord("PortableRunner", "localhost:1", "hublabel-1", "id-1"))
+    said = run(hublabel, options, "--set", "image.channels=bgr")
+    assert said.code == 2
+    assert said.err.endswith(
+        f"hublabel: {hublabel.output}: job id-1 (PortableRunner at localhost:1) may still go on, and labels with other "
+        'settings:\n  image.channels: the run has "rgb", now it is "bgr"\nchoose another output.path, or go back to '
+        f"those settings to attach to it, or, when it has ended, delete {hublabel.output}/job.json\n"
+    )
+    assert (hublabel.output / "run.yaml").read_bytes() == before
+    for over in ({"state": "CANCELLED"}, {"ends_with_launcher": True}):
+        save_job(storage, job, **over)
+        assert "no Beam job service answers" in run(hublabel, options, "--set", "image.channels=bgr").err
+        (hublabel.output / "run.yaml").write_bytes(before)
+
+
 def test_a_damaged_record_of_a_job_is_told(hublabel: Hublabel) -> None:
     hublabel.output.mkdir()
     (hublabel.output / "job.json").write_text('{"runner"')

@@ -16,7 +16,7 @@ import os, sys, time
 
 FOLDER, DELAY = os.environ["WITNESS_FOLDER"], float(os.environ["WITNESS_DELAY"])
 LOG = os.open(os.environ["WITNESS_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-MODULE = sys.orig_argv[2] if sys.orig_argv[1:2] == ["-m"] else "?"
+MODULE = next((word for word in sys.orig_argv if word.startswith(("pipeline.", "transforms."))), "?")
 
 def note(event, arguments):
     if event == "open" and isinstance(arguments[0], str) and arguments[0].startswith(FOLDER):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -15,6 +14,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
 from pipeline.remote_jobs import service_at
 from pipeline.runner_options import check_known
+from transforms.programs import program
 
 
 class NamedJobs:
@@ -50,7 +50,7 @@ class NamedJobs:
 
 def _ending_with_us(command_and_endpoint: Callable[[], tuple[list[str], str]]) -> tuple[list[str], str]:
     command, endpoint = command_and_endpoint()
-    return [sys.executable, "-m", "pipeline.end_with_parent", str(os.getpid()), *command], endpoint
+    return program("pipeline.end_with_parent", str(os.getpid()), *command), endpoint
 
 
 class _NamedHandle(JobServiceHandle):

@@ -7,11 +7,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
+
+from transforms.programs import program
 
 # Lines that TensorFlow's native code prints whatever the log level says; they mean nothing to our users.
 NOISE = (
@@ -25,7 +26,7 @@ NOISE = (
 
 
 class Child:
-    """Runs `python -m MODULE ARGUMENTS... EVENTS_FD` in a process group of its own.
+    """Runs the program `MODULE ARGUMENTS... EVENTS_FD` in a process group of its own.
 
     The child's standard input is a pipe that closes when this process ends, however it ends; its output goes to a
     log file; its events (JSON lines) come back through a pipe.
@@ -43,7 +44,7 @@ class Child:
         with open(log, "ab") as output:
             self._log_start = output.tell()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments, str(write_end)],
+                program(module, *arguments, str(write_end)),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,

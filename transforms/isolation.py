@@ -24,6 +24,7 @@ from transforms.errors import ImageError
 from transforms.masked_output import mask_output
 from transforms.model import ModelSpec
 from transforms.preprocessing import Preprocessing
+from transforms.programs import program, same_modules
 from transforms.records import Columns, Row
 
 if TYPE_CHECKING:
@@ -95,12 +96,11 @@ class _Process:
     def __init__(self, work: IsolatedWork) -> None:
         self.is_lost = False
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "transforms.isolation"],
+            program("transforms.isolation"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,  # else an answer could wait in a buffer that `select` does not see
-            # The modules a worker can import, its isolated process must find as well.
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+            env=same_modules(),
         )
         _send(self._pipe(self._process.stdin), work)
         if self._receive(START_TIMEOUT) != "ready":

@@ -23,6 +23,7 @@ from apache_beam.portability.api import beam_fn_api_pb2 as fn_api
 from apache_beam.portability.api import beam_fn_api_pb2_grpc as fn_api_grpc
 from apache_beam.utils.thread_pool_executor import UnboundedThreadPoolExecutor
 
+from transforms.programs import program
 from transforms.worker import CONNECTED
 
 LOOPBACK = "127.0.0.1"
@@ -36,7 +37,7 @@ Start = Callable[[str, str], "subprocess.Popen[bytes]"]
 
 def start_worker(control_endpoint: str, worker_id: str) -> subprocess.Popen[bytes]:
     """A worker process: ends when its standard input does, writes `worker.CONNECTED` to its standard output."""
-    command = [sys.executable, "-m", "transforms.worker", control_endpoint, worker_id]
+    command = program("transforms.worker", control_endpoint, worker_id)
     environment = {**QUIET, **os.environ}
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.console import plain_console
 from pipeline.errors import HublabelError
+from transforms.programs import program
 
 if TYPE_CHECKING:
     from pipeline.config import RunConfig
@@ -47,9 +47,9 @@ def guarded(check: Callable[[], int], arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str], deaths: int) -> int:
-    command = [sys.executable, "-m", PROGRAM, *arguments]
+    command = program(PROGRAM, *arguments)
     if os.name == "posix":
-        command = [sys.executable, "-m", "pipeline.end_with_parent", str(os.getpid()), *command]
+        command = program("pipeline.end_with_parent", str(os.getpid()), *command)
     environment = {**os.environ, DEATHS: str(deaths)}
     if deaths:  # the processes that try images have their own standard error: this one
         environment["PYTHONWARNINGS"] = "ignore"

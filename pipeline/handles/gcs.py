@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.handles.download import DownloadError
 from pipeline.handles.meter import Meter
+from transforms.programs import program
 
-PROGRAM = (sys.executable, "-m", "pipeline.handles.tensorflow_copy")
+PROGRAM = program("pipeline.handles.tensorflow_copy")
 SILENCE = 120.0  # seconds without a byte after which it is given up: TensorFlow itself tries on for many minutes
 TICK = 0.1
 # TensorFlow's own time-outs are an hour.

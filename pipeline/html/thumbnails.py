@@ -7,14 +7,13 @@ the pictures and not the page.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from transforms.programs import program, same_modules
 from transforms.read import ReadBytes, uri_scheme
 
 PROGRAM = "pipeline.html.thumbnail_process"
@@ -71,11 +70,10 @@ def _ask(job: dict[str, Any], seconds: float) -> tuple[list[dict[str, Any]], boo
 
     It says of each picture that it begins with it (neither `data` nor `why`), and then what came of it.
     """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", PROGRAM],
-            input=json.dumps(job).encode(), capture_output=True, timeout=max(seconds, 0.01), env=environment,
+            program(PROGRAM),
+            input=json.dumps(job).encode(), capture_output=True, timeout=max(seconds, 0.01), env=same_modules(),
         )  # fmt: skip
         output, died = done.stdout, done.returncode != 0
     except subprocess.TimeoutExpired as late:

@@ -1,5 +1,4 @@
 import os
-import sys
 from pathlib import Path
 
 import apache_beam as beam
@@ -17,6 +16,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from pipeline.errors import UsageError
 from pipeline.runner_table import RUNNERS, ends_with_launcher
 from pipeline.runners import runner_and_options
+from transforms.programs import program
 
 
 def test_the_local_runner_is_pinned() -> None:
@@ -200,8 +200,9 @@ def test_a_job_service_that_is_started_here_ends_with_this_process(java: Path, n
     (java.parent / "prism").chmod(0o755)
     runner, options = runner_and_options(name, places[name])
     command, _ = runner.default_job_server(options)._job_server.subprocess_cmd_and_endpoint()
-    assert command[:4] == [sys.executable, "-m", "pipeline.end_with_parent", str(os.getpid())]
-    assert Path(command[4]).name == {"FlinkRunner": "java", "PrismRunner": "prism"}[name]
+    ended_with_us = program("pipeline.end_with_parent", str(os.getpid()))
+    assert command[: len(ended_with_us)] == ended_with_us
+    assert Path(command[len(ended_with_us)]).name == {"FlinkRunner": "java", "PrismRunner": "prism"}[name]
 
 
 @pytest.mark.parametrize(

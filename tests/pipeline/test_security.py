@@ -20,6 +20,7 @@ from pipeline.record import load_record
 from pipeline.resolve import resolve_model
 from tests.outputs import make_output
 from tests.pipeline.running import Hublabel
+from transforms.programs import program
 from transforms.storage import LocalStorage
 
 SECRET = "S3CR3T"
@@ -39,6 +40,27 @@ LEAKY = [
     f"file://user:{SECRET}@host/a.jpg",
     f"nowhere://user:{SECRET}@host/a.jpg?token={SECRET}",
 ]
+
+
+# What the working directory can do.
+
+
+@pytest.mark.slow
+def test_files_of_the_working_directory_are_not_run(
+    colour_config: Path, picture_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whose names are those of our packages, or of what we import."""
+    assert picture_folder.parent == colour_config.parent
+    folder = tmp_path_factory.mktemp("elsewhere")
+    for name in ("json", "numpy", "pipeline", "random", "tensorflow", "transforms"):
+        (folder / f"{name}.py").write_text("raise SystemExit('a file of the working directory was run')\n")
+    for command in ("check", "run"):
+        done = subprocess.run(
+            program("pipeline.cli", command, str(colour_config)),
+            cwd=folder, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.suffix for path in folder.iterdir()} == {".py"}
 
 
 # What a config can do.

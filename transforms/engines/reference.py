@@ -21,6 +21,7 @@ from transforms.engines.engine import Engine, ModelCallError, ModelError, ModelS
 from transforms.lean import import_tensorflow
 from transforms.masked_output import mask_output
 from transforms.pools import processors
+from transforms.programs import program, same_modules
 
 
 class Reference:
@@ -30,15 +31,11 @@ class Reference:
 
     def __init__(self, spec: ModelSpec) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "transforms.engines.reference"],
+            program("transforms.engines.reference"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            # The modules this process can import, that one must find as well.
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-                "CUDA_VISIBLE_DEVICES": "-1",  # on processors float32 is exact, and leaves a GPU's memory alone
-            },
+            # On processors, where float32 is exact, and a GPU's memory is left alone.
+            env=same_modules(CUDA_VISIBLE_DEVICES="-1"),
         )
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has died: `outputs` will tell

@@ -21,7 +21,7 @@ from pipeline.job_record import JobRecord, load_job, save_job, utc_now
 from pipeline.lock import output_lock
 from pipeline.pinning import pinned_record
 from pipeline.reachable import check_reachable
-from pipeline.runner_table import DATAFLOW
+from pipeline.runner_table import DATAFLOW, place
 from pipeline.signals import stop_signals
 from pipeline.submission import pipeline_for
 from transforms.storage import Storage, is_remote, open_storage
@@ -122,8 +122,7 @@ def make_job(config: RunConfig, console: Voice) -> None:
         name = str(options.get("job_name", "hublabel"))
         pipeline = pipeline_for(storage, record, config, shards, name, console.print)
         pipeline.run()
-        at = f"{options.get('project')}/{options.get('region')}"
-        save_job(storage, JobRecord(DATAFLOW, at, name, submitted=utc_now()))
+        save_job(storage, JobRecord(DATAFLOW, place(DATAFLOW, options), name, submitted=utc_now()))
         console.print(f"made the job {name}: {len(shards):,} shards of {record.plan.shards:,}")
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipeline.errors import UsageError
+from pipeline.runner_table import place
 from transforms.storage import Storage
 
 NAME = "job.json"
@@ -91,15 +93,25 @@ def active_job(storage: Storage) -> JobRecord | None:
     return None if job is None or job.ended else job
 
 
-def check_job(storage: Storage, runner: str) -> None:
-    """See that no job of another runner may be at work on this output.
+def check_job(storage: Storage, runner: str, options: Mapping[str, Any]) -> None:
+    """See that no job of another runner, or in another place, may be at work on this output.
+
+    Args:
+        runner, options: those of the config.
 
     Raises:
         UsageError: naming it, or job.json is damaged.
     """
     job = active_job(storage)
-    if job is not None and job.runner != runner:
-        raise UsageError(
-            f"{storage.root}: {job} may still go on, and runner.name is {runner} now; attach to it by running with "
-            f"{job.runner} again, or, when it has ended, delete {storage.root}/{NAME}"
-        )
+    if job is None:
+        return
+    if job.runner != runner:
+        now, again = f"runner.name is {runner} now", job.runner
+    elif not job.ends_with_launcher and (at := place(runner, options)) != job.at:
+        now, again = f"runner.options name {at} now", job.at
+    else:
+        return
+    raise UsageError(
+        f"{storage.root}: {job} may still go on, and {now}; attach to it by running with {again} again, or, when it "
+        f"has ended, delete {storage.root}/{NAME}"
+    )

@@ -18,6 +18,7 @@ from pipeline.config import RunConfig, config_from_resolved
 from pipeline.errors import HublabelError, UsageError
 from pipeline.job_record import ENDED, active_job, new_job, save_job
 from pipeline.remote_child import Orders, Tell, log_beam, watch
+from pipeline.runner_table import place
 from pipeline.worker_planning import FOLDER
 from transforms.masked_output import mask_output
 from transforms.plan_pieces import Piece
@@ -33,7 +34,7 @@ def run(output: str, told: dict[str, Any], tell: Tell, orders: Orders) -> None:
         HublabelError: the job failed, or its runner does not answer.
     """
     from pipeline.remote_jobs import NoAnswerError
-    from pipeline.runners import place, submitted
+    from pipeline.runners import submitted
 
     config = config_from_resolved(told["config"], "the config")
     name, options = config.runner.name, config.runner.options

@@ -25,7 +25,7 @@ from pipeline.errors import HublabelError, UsageError
 from pipeline.job_record import ENDED, JobRecord, active_job, new_job, save_job
 from pipeline.progress import LABELLING
 from pipeline.record import RunRecord, load_record
-from pipeline.runner_table import ends_with_launcher
+from pipeline.runner_table import ends_with_launcher, place
 from pipeline.submission import pipeline_for
 from transforms.attempts import remove_marks, withdraw_marks
 from transforms.masked_output import mask_output
@@ -88,7 +88,7 @@ def run(output: str, shards: list[Shard], tell: Tell, orders: Orders) -> None:
         job = find_job(known.runner, config.runner.options, known.name, known.id)
         if job is None:
             tell("say", text=f"{known} is not known there any more")
-        elif bound:
+        elif known.ends_with_launcher:
             job.cancel()
             tell("say", text=f"{known} has lost its workers with its launcher, and is cancelled")
         else:
@@ -113,7 +113,7 @@ def _left(storage: Storage, record: RunRecord, shards: list[Shard]) -> list[Shar
 def _submit(
     storage: Storage, record: RunRecord, config: RunConfig, shards: list[Shard], tell: Tell
 ) -> tuple[JobRecord, Any]:
-    from pipeline.runners import place, submitted
+    from pipeline.runners import submitted
 
     name, options = config.runner.name, config.runner.options
     if "template_location" in options:

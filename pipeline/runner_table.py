@@ -10,6 +10,14 @@ RUNNERS: tuple[str, ...] = get_args(RunnerName)
 LOCAL: Final = "DirectRunner"
 DATAFLOW: Final = "DataflowRunner"
 
+# Options that say where a remote runner is.
+PLACES: dict[str, tuple[str, ...]] = {
+    "FlinkRunner": ("job_endpoint", "flink_master"),
+    "DataflowRunner": ("project", "region"),
+    "PortableRunner": ("job_endpoint",),
+    "PrismRunner": ("job_endpoint",),
+}
+
 LOSES = "loses elements silently with Beam 2.77"
 HANGS = "hangs for ever with Beam 2.77 when a worker process dies"
 IN_MEMORY = "it must be in_memory, which runs direct_num_workers bundles at a time"
@@ -30,6 +38,12 @@ REFUSED: dict[str, list[tuple[str, str, str]]] = {
 def is_remote(runner: str) -> bool:
     """Whether workers of `runner` are other processes, maybe elsewhere, and its jobs outlive the launcher."""
     return runner != LOCAL
+
+
+def place(runner: str, options: Mapping[str, Any]) -> str:
+    """Where the remote `runner` is, for people."""
+    found = [str(options[option]) for option in PLACES[runner] if options.get(option)]
+    return "/".join(found) or "this machine"
 
 
 def workers_are_here(runner: str, options: Mapping[str, Any]) -> bool:

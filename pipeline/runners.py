@@ -142,13 +142,11 @@ class _Kind:
 
     Attributes:
         make: the runner and its options, from the config's.
-        at: options that say where it is.
         job: the job that came of a submission; None for a runner without jobs.
         find: the job of a name or id, from the config's options; None for a runner without jobs.
     """
 
     make: Callable[[Mapping[str, Any]], tuple[PipelineRunner, PipelineOptions]]
-    at: tuple[str, ...] = ()
     job: Callable[[Any], RemoteJob] | None = None
     find: Callable[[Mapping[str, Any], str, str | None], RemoteJob | None] | None = None
 
@@ -163,17 +161,11 @@ def _dataflow_job(result: Any) -> RemoteJob:
 
 _KINDS = {
     "DirectRunner": _Kind(_direct),
-    "FlinkRunner": _Kind(_flink, ("job_endpoint", "flink_master"), _service_job, find_service_job),
-    "DataflowRunner": _Kind(_dataflow, ("project", "region"), _dataflow_job, find_dataflow_job),
-    "PortableRunner": _Kind(_portable, ("job_endpoint",), _service_job, find_service_job),
-    "PrismRunner": _Kind(_prism, ("job_endpoint",), _service_job, find_service_job),
+    "FlinkRunner": _Kind(_flink, _service_job, find_service_job),
+    "DataflowRunner": _Kind(_dataflow, _dataflow_job, find_dataflow_job),
+    "PortableRunner": _Kind(_portable, _service_job, find_service_job),
+    "PrismRunner": _Kind(_prism, _service_job, find_service_job),
 }
-
-
-def place(name: str, options: Mapping[str, Any]) -> str:
-    """Where the remote runner `name` is, for people."""
-    found = [str(options[option]) for option in _KINDS[name].at if options.get(option)]
-    return "/".join(found) or "this machine"
 
 
 def submitted(name: str, result: Any) -> RemoteJob:

@@ -79,7 +79,7 @@ def run(config: RunConfig, console: Voice, extend: bool = False) -> Outcome:
         stop_signals(lock.check) as signals,
         closing(Children(storage, lock, signals, config.runner.name, config.first_library)) as children,
     ):
-        check_job(storage, config.runner.name)
+        check_job(storage, config.runner.name, config.runner.options)
         if not storage.exists(SUCCESS):
             children.start()  # its imports take as long as a plan
         record = pinned_record(config, storage, console, signals, extend, children=children)
@@ -107,7 +107,7 @@ def retry(config: RunConfig, console: Voice, choose: Choose) -> Outcome:
         stop_signals(lock.check) as signals,
         closing(Children(storage, lock, signals, config.runner.name, config.first_library)) as children,
     ):
-        check_job(storage, config.runner.name)
+        check_job(storage, config.runner.name, config.runner.options)
         record = pinned_record(config, storage, console, signals, keep_config=True)
         outcome = Outcome(record, _coverage(storage, record, console))
         coverage = outcome.coverage

@@ -194,6 +194,26 @@ def test_another_runner_must_not_begin_while_a_job_may_go_on(hublabel: Hublabel)
     assert hublabel.run().code == 0
 
 
+def test_the_same_runner_elsewhere_must_not_begin_while_a_job_may_go_on(
+    hublabel: Hublabel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which would be asked for the job, not know it, and get a second one."""
+    monkeypatch.setattr(remote_jobs, "PATIENCE", 0.3)
+    storage = LocalStorage(str(hublabel.output))
+    job = save_job(storage, JobRecord("PortableRunner", "here:1", "hublabel-1", "id-1"))
+    options = {"job_endpoint": "localhost:1", "environment_type": "LOOPBACK"}
+    said = run(hublabel, options)
+    assert said.code == 2
+    assert said.err.splitlines()[-1] == (
+        f"hublabel: {hublabel.output}: job id-1 (PortableRunner at here:1) may still go on, and runner.options name "
+        f"localhost:1 now; attach to it by running with here:1 again, or, when it has ended, delete "
+        f"{hublabel.output}/job.json"
+    )
+    assert not (hublabel.output / "run.yaml").exists()
+    save_job(storage, job, ends_with_launcher=True)  # and so it did
+    assert "no Beam job service answers at localhost:1" in run(hublabel, options).err
+
+
 def test_other_settings_must_not_attach_to_a_job_that_may_go_on(
     hublabel: Hublabel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -243,11 +243,29 @@ def test_a_job_whose_workers_went_with_its_launcher_is_not_waited_for(
 ) -> None:
     job = FakeJob("RUNNING")
     all_there_is = Everything(storage, monkeypatch, job, environment_type="LOOPBACK")
+    save_job(storage, KNOWN, ends_with_launcher=True)
     all_there_is.run(Shard(0, 0, 4))
     assert job.cancelled == 1
     assert all_there_is.submitted == [[Shard(0, 0, 4)]]
     assert all_there_is.said[0] == f"{KNOWN} has lost its workers with its launcher, and is cancelled"
     assert all_there_is.orders.job.id == "id-1"  # of the successor
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_whether_a_job_has_lost_its_workers_is_its_own_affair(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch, goes_on: bool
+) -> None:
+    """The workers of the next one may be elsewhere."""
+    job = FakeJob("RUNNING", "DONE")
+    environment = "LOOPBACK" if goes_on else "EXTERNAL"
+    all_there_is = Everything(storage, monkeypatch, job, environment_type=environment)
+    save_job(storage, KNOWN, ends_with_launcher=not goes_on)
+    commit(storage, Shard(0, 0, 4))
+    all_there_is.run(Shard(0, 0, 4), Shard(0, 1, 4))
+    assert job.cancelled == (not goes_on)
+    told = f"attached to {KNOWN}" if goes_on else f"{KNOWN} has lost its workers with its launcher, and is cancelled"
+    assert all_there_is.said == [told, "submitted job id-2 (PortableRunner at host:1)"]
+    assert (all_there_is.orders.job is not None) == goes_on  # only a job of this process ends with it
 
 
 def test_the_log_has_what_beam_does_and_not_what_it_thinks_of_type_hints() -> None:

@@ -30,6 +30,8 @@ from transforms.records import Columns, Row
 if TYPE_CHECKING:
     import numpy as np
 
+    from transforms.model import Classifier
+
 START_TIMEOUT = 300.0  # seconds to import TensorFlow and load the model
 STAGES = {"read": "read it", "decode": "decoded it", "model": "ran the model on it"}
 
@@ -207,10 +209,10 @@ def _labeller(work: IsolatedWork, tell: Callable[[str, Row], None]) -> Callable[
     from transforms.ahead import batches
     from transforms.classify import classify_images, fill_rows
     from transforms.decode_images import open_picture
-    from transforms.model import load_classifier
     from transforms.read import read_bytes
 
-    model = load_classifier(replace(work.model, batch_size=1))
+    model = _classifier(work.model)
+    size = model.spec.batch_size
     decode = work.decode or open_picture
 
     def label(row: Row) -> None:
@@ -218,13 +220,23 @@ def _labeller(work: IsolatedWork, tell: Callable[[str, Row], None]) -> Callable[
             tell("decode", row)
             return decode(data, found, spec)
 
-        for batch in batches([row], work.spec, 1, work.read or read_bytes, decode_told, 1):
+        for batch in batches([row], work.spec, size, work.read or read_bytes, decode_told, 1):
             if batch.images is not None:
                 tell("model", row)
                 outputs, errors = classify_images(model, batch.images, 1)
                 fill_rows(batch.rows, outputs, errors, work.activation, work.columns)
 
     return label
+
+
+def _classifier(spec: ModelSpec) -> Classifier:
+    """The model, for one image at a time; for batches where it takes no other number than theirs."""
+    from transforms.model import ModelError, load_classifier
+
+    try:
+        return load_classifier(replace(spec, batch_size=1))
+    except ModelError:
+        return load_classifier(spec)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from tests.crashing import HANG, LATER, SEGFAULT, deadly_open_picture, deadly_read
 from tests.pictures import colour_of, picture_bytes
-from tests.saved_models import SIZE, means, save_signature
+from tests.saved_models import SIZE, image_spec, means, save_signature
 from transforms.isolation import IsolatedWork, IsolationError, label_isolated
 from transforms.model import ModelSpec
 from transforms.preprocessing import Preprocessing
@@ -41,6 +42,21 @@ def test_the_guilty_image_is_a_failed_row_and_its_neighbours_are_labelled(tmp_pa
         assert classes.tolist() == [position % 3]
         assert scores[0] > 0.9
         assert (found[position].width, found[position].height) == (20, 16)
+
+
+def test_with_a_model_of_one_batch_size(tmp_path: Path) -> None:
+    model = save_signature(tmp_path / "model", lambda input: {"output": means(input)}, image_spec(batch=2))
+    work = work_with(model)
+    taken = replace(work.model, image_shape=(SIZE, SIZE, 3), batch_size=2)
+    work = replace(work, spec=replace(work.spec, height=SIZE, width=SIZE), model=taken)
+    rows = []
+    for number in range(3):
+        path = tmp_path / f"{number}.png"
+        path.write_bytes(picture_bytes(colour_of(number)) + (SEGFAULT if number == 1 else b""))
+        rows.append(Row(number, number, str(path)))
+    found = list(label_isolated(rows, work, timeout=30))
+    assert [row.error_type for row in found] == [None, "crashed", None]
+    assert [row.classes.tolist() for row in found if row.classes is not None] == [[0], [2]]
 
 
 def test_the_stage_is_the_one_that_the_process_died_in(tmp_path: Path) -> None:

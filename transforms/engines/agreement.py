@@ -56,11 +56,15 @@ class Comparison:
         """Ask TensorFlow for its outputs of `batches` and compare them with what the engine has `found`.
 
         Raises:
-            ModelError: they differ by more than `TOLERANCE`.
+            ModelError: they differ by more than `TOLERANCE`, or TensorFlow cannot be asked.
         """
         if self._refusal is not None:  # another thread's batch has told
             raise self._refusal
-        expected = self._reference.outputs(batches)
+        try:
+            expected = self._reference.outputs(batches)
+        except ModelError as error:
+            self._refusal = error  # it cannot be asked again
+            raise
         compared = []
         for outputs, answer in zip(found, expected, strict=True):
             if not isinstance(answer, str):  # TensorFlow does not take this batch: an image's fault, or a check's

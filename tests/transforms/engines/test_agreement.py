@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +103,14 @@ def test_outputs_that_differ_are_refused(plain: Path, cache: Path, monkeypatch: 
     assert "\n" not in said
     assert len(oracle.asked) == 2
     assert not cache.exists()
+
+
+def test_tensorflow_that_cannot_be_asked_is_told_to_every_thread(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transforms.engines.reference.program", lambda module: [sys.executable, "-c", "exit(3)"])
+    model = Classifier(replace(SPEC_OV, path=str(plain)))
+    for _ in range(2):  # it is a process that has died, and can be asked once only
+        with pytest.raises(ModelError, match=r"^the process that asks TensorFlow died \(exit code 3\)$"):
+            model(images_of(1))
 
 
 def test_what_is_within_the_tolerance_passes(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:

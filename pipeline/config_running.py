@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from pipeline.config_sections import Section, key, reason
 from pipeline.runner_table import LOCAL, RUNNERS, RunnerName, refusals
 
+# Lists, not tuples: Beam writes an option once for each item of a list only.
 OptionValue = bool | int | float | str | list[bool | int | float | str]
 
 

@@ -42,7 +42,6 @@ Offsets = Annotated[tuple[Offset, Offset, Offset], Strict(False)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 Colour = Annotated[tuple[Byte, Byte, Byte], Strict(False)]
 Texts = Annotated[tuple[Text, ...], Strict(False)]
-# Lists, not tuples: Beam writes an option once for each item of a list only.
 
 
 def key(default: Any, must_be: str, meaning: str, **bounds: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.child import child_main, finish, root_cause
 from pipeline.config import RunConfig, config_from_resolved
-from pipeline.errors import HublabelError, UsageError
+from pipeline.errors import HublabelError
 from pipeline.job_record import ENDED, active_job, new_job, save_job
 from pipeline.remote_child import Orders, Tell, log_beam, watch
 from pipeline.runner_table import place
@@ -38,8 +38,6 @@ def run(output: str, told: dict[str, Any], tell: Tell, orders: Orders) -> None:
 
     config = config_from_resolved(told["config"], "the config")
     name, options = config.runner.name, config.runner.options
-    if "template_location" in options:
-        raise UsageError("runner.options.template_location: a run submits its job; to have it written use --dry-run")
     records = open_storage(f"{output}/{FOLDER}")
     _end_earlier(config, records, tell)
     if orders.cancel.is_set():

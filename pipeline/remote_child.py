@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 from pipeline.agreement import tell_agreement
 from pipeline.child import MARKS_PATIENCE, child_main, finish, root_cause
 from pipeline.config import RunConfig, config_from_resolved
-from pipeline.errors import HublabelError, UsageError
+from pipeline.errors import HublabelError
 from pipeline.job_record import ENDED, JobRecord, active_job, new_job, save_job
 from pipeline.progress import LABELLING
 from pipeline.record import RunRecord, load_record
@@ -116,8 +116,6 @@ def _submit(
     from pipeline.runners import submitted
 
     name, options = config.runner.name, config.runner.options
-    if "template_location" in options:
-        raise UsageError("runner.options.template_location: a run submits its job; to have it written use --dry-run")
     tell("phase", name="loading the model")
     bound = ends_with_launcher(name, options)
     known = new_job(name, place(name, options), str(options.get("job_name", "hublabel")), bound)

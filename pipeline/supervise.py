@@ -72,7 +72,6 @@ def run(config: RunConfig, console: Voice, extend: bool = False) -> Outcome:
         StoppedError: Ctrl-C or SIGTERM.
         HublabelError: the pipeline failed.
     """
-    check_reachable(config)
     storage = _storage(config)
     with (
         output_lock(storage.root, console.print) as lock,
@@ -100,7 +99,6 @@ def retry(config: RunConfig, console: Voice, choose: Choose) -> Outcome:
     """
     from pipeline.retry import shards_to_retry
 
-    check_reachable(config)
     storage = _storage(config)
     with (
         output_lock(storage.root, console.print) as lock,
@@ -148,6 +146,10 @@ def _tell_what_is_kept(coverage: Coverage, console: Voice) -> None:
 
 
 def _storage(config: RunConfig) -> Storage:
+    """The output, once all is checked that the config alone tells."""
+    if "template_location" in config.runner.options:  # Beam would write the job there, and submit none
+        raise UsageError("runner.options.template_location: a run submits its job; to have it written use --dry-run")
+    check_reachable(config)
     try:
         storage = open_storage(config.output.path)
         storage.prepare()

@@ -116,6 +116,18 @@ def test_a_plan_that_is_gone_is_told(hublabel: Hublabel) -> None:
     assert "plan/plan-00000.parquet" in said.err
 
 
+@pytest.mark.parametrize("runner", ["DirectRunner", "PortableRunner"])
+def test_a_run_that_would_write_its_job_instead_of_submitting_it(
+    hublabel: Hublabel, children: type[ChildInProcess], runner: str
+) -> None:
+    """Before anything is planned, or looked for at a job service."""
+    options = f"runner.options={{template_location: {hublabel.output.parent}/job, environment_type: LOOPBACK}}"
+    message = refusal(hublabel.run("--set", f"runner.name={runner}", "--set", options))
+    assert message == ("runner.options.template_location: a run submits its job; to have it written use --dry-run")
+    assert not hublabel.output.exists()
+    assert children.started == 0
+
+
 # What the config names does not fit together.
 
 

@@ -57,8 +57,10 @@ def lists_for_workers(config: RunConfig, can_submit: bool, say: Callable[[str], 
     if planning == "auto" and sum(_sizes(inputs)) < AUTO_BYTES:
         return None
     reason = _why_not(config, inputs, can_submit) or next(_unreachable(config, inputs), "")
+    lists = [] if reason else list(_text_lists(inputs))
+    reason = reason or next(_not_to_be_cut(lists), "")
     if not reason:
-        return list(_text_lists(inputs))
+        return lists
     if planning == "runner":
         raise UsageError(f"run.planning: runner is not possible here: {reason}; it must be auto or launcher")
     say(f"planned by the launcher and not by workers: {reason}")
@@ -73,7 +75,7 @@ def _sizes(inputs: Sequence[Input]) -> Iterator[int]:
 
 
 def _why_not(config: RunConfig, inputs: Sequence[Input], can_submit: bool) -> str:
-    """Why workers cannot plan these inputs, wherever they are; empty if they can."""
+    """Why workers cannot plan these inputs, wherever they are, as far as names tell; empty if they can."""
     if not can_submit:
         return "this command submits one job only"
     if config.input.limit is not None:
@@ -81,12 +83,16 @@ def _why_not(config: RunConfig, inputs: Sequence[Input], can_submit: bool) -> st
     for source in inputs:
         if source.kind != "text":
             return f"{source.name} is no text file of URIs, and workers plan only these"
-    for found in _text_lists(inputs):
-        if found.manifest.compression:
-            return f"{found.manifest.name} is compressed, and so cannot be cut into pieces"
-        if not is_store(found.manifest.path) and not os.path.isfile(found.manifest.path):
-            return f"{found.manifest.name} is no regular file, and so cannot be cut into pieces"
     return ""
+
+
+def _not_to_be_cut(lists: Sequence[TextList]) -> Iterator[str]:
+    """Why lists cannot be planned piece by piece."""
+    for manifest in (found.manifest for found in lists):
+        if manifest.compression:
+            yield f"{manifest.name} is compressed, and so cannot be cut into pieces"
+        if not is_store(manifest.path) and not os.path.isfile(manifest.path):
+            yield f"{manifest.name} is no regular file, and so cannot be cut into pieces"
 
 
 def _unreachable(config: RunConfig, inputs: Sequence[Input]) -> Iterator[str]:

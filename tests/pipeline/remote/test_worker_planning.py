@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -295,6 +296,21 @@ def test_tables_and_tars_are_not_asked_for_their_sizes(
     overrides = [f"input.path={lake.root}/lists/*.csv", "runner.name=FlinkRunner", "runner.options={flink_master: f:1}"]
     config = load_config(str(hublabel.config), overrides)
     assert planning_place.lists_for_workers(config, True, pytest.fail) is None
+
+
+def test_each_list_is_asked_for_once(s3_lake: Lake, hublabel: Hublabel) -> None:
+    """One after the other, and there may be many thousands of them."""
+    for number in range(20):
+        s3_lake.put(f"lists/{number:02d}.txt", "/a.png\n")
+    asked: Counter[str] = Counter()
+    s3_lake.server.refuse = lambda method, path, headers: asked.update([f"{method} {path.rpartition('/')[2]}"])
+    options = {"job_endpoint": "f:1", "environment_type": "EXTERNAL", "environment_config": "f:1"}
+    overrides = [f"input.path={s3_lake.root}/lists/*.txt", *remote(options)[1::2]]
+    lists = planning_place.lists_for_workers(load_config(str(hublabel.config), overrides), True, pytest.fail)
+    assert lists is not None
+    assert [found.bytes for found in lists] == [7] * 20
+    of_lists = {one: count for one, count in asked.items() if one.endswith(".txt") and "*" not in one}
+    assert of_lists == {f"{method} {n:02d}.txt": 1 for method in ("GET", "HEAD") for n in range(20)}
 
 
 def test_a_list_whose_size_cannot_be_told_is_not_taken_for_an_empty_one(

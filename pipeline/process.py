@@ -55,6 +55,7 @@ class Child:
             )
         os.close(write_end)
         self.log = log
+        self._gone = False  # with all its group: another process may have its number
         self._events: deque[dict[str, Any]] = deque()
         self._reader = threading.Thread(target=self._read_events, args=(read_end,), daemon=True)
         self._reader.start()
@@ -111,6 +112,7 @@ class Child:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(patience)
         self.kill()
+        self._gone = True
         self._process.wait()
 
     def kill(self) -> None:
@@ -119,6 +121,8 @@ class Child:
         A signal handler may call it at any moment: it does not wait, since the interrupted code may be doing so, and
         holds the lock for it.
         """
+        if self._gone:
+            return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 

@@ -37,7 +37,9 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
     found.kill()
 
 
-def test_a_child_that_does_not_heed_is_killed_with_all_it_has_started(child: Child) -> None:
+def test_a_child_that_does_not_heed_is_killed_with_all_it_has_started(
+    child: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
     family = [psutil.Process(child._process.pid), *psutil.Process(child._process.pid).children()]
     assert len(family) == 2
     child.stop(patience=0.1)
@@ -45,8 +47,11 @@ def test_a_child_that_does_not_heed_is_killed_with_all_it_has_started(child: Chi
     assert not alive
     assert child.poll() == -signal.SIGKILL
     assert child.log_tail() == "a line of the log"
-    child.kill()  # nothing is left to end
+    signalled = []
+    monkeypatch.setattr(os, "killpg", lambda *arguments: signalled.append(arguments))
+    child.kill()
     child.stop()
+    assert not signalled  # nothing is left to end, and its number may be another's by now
 
 
 @pytest.mark.timeout(30)

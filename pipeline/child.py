@@ -21,7 +21,6 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from importlib import import_module
 from queue import SimpleQueue
 from typing import Any, BinaryIO, NoReturn
 
@@ -33,7 +32,7 @@ from pipeline.job import parse_job
 from pipeline.loading import columns_and_labels
 from pipeline.record import load_record
 from transforms.attempts import withdraw_marks
-from transforms.lean import import_tensorflow, without
+from transforms.lean import import_lean
 from transforms.masked_output import mask_output
 from transforms.masking import mask_values
 from transforms.parts import DamagedPartError
@@ -74,7 +73,7 @@ def child_main(
     # After that, since an orphan must not live on for the seconds this takes. Whole before Beam's import, which then
     # may go on while the model is loaded: two imports of such size at once, in two threads, can wait for each other
     # for ever.
-    import_tensorflow() if library == "tensorflow" else import_module(library)
+    import_lean(library)
 
     told = parse(job.get())
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
@@ -109,8 +108,7 @@ def run(output: str, shards: list[Shard], tell: Any) -> None:
         loading = pool.submit(columns_and_labels, config, record.model, record.model_fingerprint)
         # Should native code of the two ever wait for each other, the parent starts another child.
         faulthandler.dump_traceback_later(IMPORT_PATIENCE, exit=True, file=sys.__stderr__ or sys.stderr)
-        with without("pandas"):  # which Beam has for data frames
-            import apache_beam as beam
+        beam = import_lean("apache_beam")
 
         from pipeline.graph import label
         from pipeline.runners import runner_and_options

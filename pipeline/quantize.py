@@ -21,6 +21,7 @@ import numpy as np
 from pipeline.console import plain_console
 from pipeline.errors import HublabelError, UsageError
 from transforms.engines.engine import ModelError, ModelSpec
+from transforms.lean import import_lean
 
 if TYPE_CHECKING:
     from pipeline.agreement import Agreement
@@ -124,11 +125,9 @@ def _images(config: RunConfig, rows: Sequence[Row]) -> np.ndarray:
 
 def _quantize(spec: ModelSpec, folder: Path, images: np.ndarray) -> int:
     """Write the quantized model into `folder`; how many of `images` it took."""
-    import nncf
-    import openvino
-
     from transforms.engines.openvino import QUANTIZED, OpenVINOEngine
 
+    openvino, nncf = import_lean("openvino"), import_lean("nncf")
     model = OpenVINOEngine(spec).model
     length = model.input().get_partial_shape()[0]
     batch = 1 if length.is_dynamic else length.get_length()

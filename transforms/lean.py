@@ -5,17 +5,30 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.machinery import ModuleSpec
+from typing import Any
+
+# What is not to be found while a library is imported.
+LEFT_OUT = {
+    # TensorFlow imports Keras at its end, for optimizers that register themselves; SavedModels load without them. It
+    # takes a fifth of the time, or a third where scikit-learn is installed, which Keras imports in turn.
+    "tensorflow": ("keras.src", "tf_keras.src"),  # `tf.keras` imports it when somebody asks
+    "apache_beam": ("pandas",),  # for data frames
+    # By which they tell their maker of each import and call, unasked, and from a fork of this process.
+    "openvino": ("openvino_telemetry",),
+    "nncf": ("openvino_telemetry",),
+}
 
 
-def import_tensorflow() -> None:
-    """Import TensorFlow, and leave Keras until somebody asks for `tf.keras`.
+def import_lean(library: str) -> Any:
+    """Import a library without what it would import beside (`LEFT_OUT`); returns the module.
 
-    TensorFlow imports Keras at its end, for optimizers that register themselves; SavedModels load without them. It
-    takes a fifth of the time, or a third where scikit-learn is installed, which Keras imports in turn.
+    Raises:
+        ImportError: it is not installed.
     """
-    with without("keras.src", "tf_keras.src"):
-        import tensorflow  # noqa: F401
+    with without(*LEFT_OUT.get(library, ())):
+        return import_module(library)
 
 
 class _Hiding:

@@ -13,7 +13,7 @@ import sys
 import threading
 
 from transforms.attempts import withdraw_marks
-from transforms.lean import import_tensorflow
+from transforms.lean import import_lean
 from transforms.masked_output import mask_output
 
 CONNECTED = b"connected\n"
@@ -28,7 +28,7 @@ def main(control_endpoint: str, worker_id: str) -> None:
     os.dup2(2, 1)  # what libraries print is log
     threading.Thread(target=_end_with_pool, daemon=True).start()
     # Both whole before any thread of Beam's imports more: two imports of such size at once can wait for ever.
-    import_tensorflow()
+    import_lean("tensorflow")
     from apache_beam.runners.worker.sdk_worker import SdkHarness
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING, force=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.console import plain_console
-from transforms.lean import import_tensorflow
+from transforms.lean import import_lean
 from transforms.masking import mask_credentials
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def import_quietly() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # One after the other: see `child.main`.
-        import_tensorflow()
+        import_lean("tensorflow")
         import pipeline.graph  # noqa: F401
 
 

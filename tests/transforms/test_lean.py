@@ -7,6 +7,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from transforms.lean import without
 
 
@@ -18,14 +20,29 @@ def said_by(code: str) -> str:
 def test_tensorflow_comes_without_keras_until_it_is_asked_for() -> None:
     code = """
 import sys
-from transforms.lean import import_tensorflow
-import_tensorflow()
+from transforms.lean import import_lean
+import_lean("tensorflow")
 import tensorflow as tf
 print("keras.src" in sys.modules, tf.reduce_sum([1, 2]).numpy(), tf.keras.layers.Dense.__name__)
 from tensorflow import keras
 print("keras.src" in sys.modules, keras.activations.relu([-1.0, 1.0]).numpy().tolist())
 """
     assert said_by(code).splitlines() == ["False 3 Dense", "True [0.0, 1.0]"]
+
+
+@pytest.mark.parametrize("library", ["openvino", "nncf"])
+def test_openvino_tells_its_maker_nothing(library: str) -> None:
+    code = f"""
+import os
+import sys
+os.register_at_fork(before=lambda: print("forked"))
+from transforms.lean import import_lean
+import_lean("openvino").Core()
+print(import_lean({library!r}).__name__)
+print("openvino_telemetry" in sys.modules)
+"""
+    pytest.importorskip("openvino_telemetry", reason="a dependency of OpenVINO that some of its versions lack")
+    assert said_by(code).splitlines() == [library, "False"]
 
 
 def test_what_is_hidden_is_there_again() -> None:

@@ -22,6 +22,7 @@ from transforms.engines.engine import (
     missing_output,
     unfit,
 )
+from transforms.lean import import_lean
 from transforms.pools import processors
 
 SIGNATURE = "serving_default"  # the one that OpenVINO looks for
@@ -112,10 +113,9 @@ def _streams(division: Division) -> dict[str, Any]:
 
 def _openvino() -> Any:
     try:
-        import openvino
+        return import_lean("openvino")
     except ImportError as error:
         raise ModelError(f"model.engine: {error}; pip install 'hublabel[openvino]', or {INSTEAD}") from None
-    return openvino
 
 
 def _file(spec: ModelSpec) -> str:

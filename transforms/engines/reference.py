@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from transforms.engines.engine import Engine, ModelCallError, ModelError, ModelSpec, Outputs
-from transforms.lean import import_tensorflow
+from transforms.lean import import_lean
 from transforms.masked_output import mask_output
 from transforms.pools import processors
 from transforms.programs import program, same_modules
@@ -82,7 +82,7 @@ def _serve() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not get into the answer
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(processors()))  # batches come one by one
-    import_tensorflow()
+    import_lean("tensorflow")
     from transforms.engines.tensorflow import TensorFlowEngine
 
     spec = pickle.load(sys.stdin.buffer)

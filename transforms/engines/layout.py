@@ -62,7 +62,7 @@ def _compute(operation: Any, inputs: list[_Value]) -> list[_Value]:
     if operation.type in ELEMENTWISE and (order := _common(inputs)):
         (tensor,) = applied(operation, [_aligned(value, order) for value in inputs])
         return [_Value(tensor, order)]
-    if operation.type == "FusedBatchNormV3" and all(value.constant for value in inputs[1:]):
+    if _is_normalization(operation) and all(value.constant for value in inputs[1:]):
         return [_normalized(operation, inputs), *[_Value(None)] * 5]
     if operation.type == "Mean" and inputs[1].constant and (pooled := _pooled(operation, *inputs)) is not None:
         return [_Value(pooled)]
@@ -89,9 +89,11 @@ def _as_it_was(value: _Value) -> Any:
 
 
 def _common(inputs: list[_Value]) -> Order:
-    """The transposition that all inputs have which are not constants, if they have one."""
+    """The transposition that all inputs have which are not constants, if they have one, and constants no more axes."""
     orders = {value.order for value in inputs if not value.constant}
-    return orders.pop() if len(orders) == 1 else ()
+    order = orders.pop() if len(orders) == 1 else ()
+    axes = max((value.tensor.shape.rank for value in inputs if value.constant), default=0)
+    return order if axes <= len(order) else ()
 
 
 def _aligned(value: _Value, order: Order) -> Any:
@@ -103,6 +105,11 @@ def _aligned(value: _Value, order: Order) -> Any:
     with tf.init_scope():
         wide = tf.reshape(value.tensor, [1] * (len(order) - value.tensor.shape.rank) + value.tensor.shape.as_list())
         return tf.transpose(wide, np.argsort(order))
+
+
+def _is_normalization(operation: Any) -> bool:
+    """By constants; in training the batch's own mean and variance count."""
+    return operation.type == "FusedBatchNormV3" and not operation.get_attr("is_training")
 
 
 def _normalized(operation: Any, inputs: list[_Value]) -> _Value:

@@ -11,17 +11,15 @@ from __future__ import annotations
 from typing import Any
 
 from transforms.engines.clusters import with_clusters
-from transforms.engines.graphs import NotRewritableError
 from transforms.engines.layout import laid_out
-
-__all__ = ["NotRewritableError", "rewritten"]
 
 
 def rewritten(function: Any) -> Any:
     """A concrete function as `function`, which takes one tensor, but faster, its outputs flat.
 
     Raises:
-        NotRewritableError: it has a state or an effect, or takes functions as arguments.
+        graphs.NotRewritableError: it has a state or an effect, or takes functions as arguments.
+        TypeError, ValueError, tf.errors.OpError: it has something else that is not known here.
     """
     import tensorflow as tf
 

@@ -195,12 +195,12 @@ def _faster(traced: Any, spec: ModelSpec) -> Any:
 
     if spec.precision != "float32" or _gpu() is not None or not _has(traced, "Erf"):
         return None
-    from transforms.engines.rewriting import NotRewritableError, rewritten
+    from transforms.engines.rewriting import rewritten
 
     try:
         fast, plain = _by_kind(rewritten(traced), spec), traced
-    except NotRewritableError as error:
-        _log.info("the model's graph is used as it is: %s", error)
+    except (TypeError, ValueError, tf.errors.OpError) as error:  # all that is not known there ends in one of these
+        _log.info("the model's graph is used as it is: %s", _first_line(error))
         return None
 
     def call(images: Any) -> Any:

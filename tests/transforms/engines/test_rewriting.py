@@ -158,6 +158,7 @@ def test_channels_first_is_turned_around() -> None:
         lambda x: gelu(to_nchw(x)),  # the output is transposed
         lambda x: gelu(to_nchw(x)) + random(3, 8, 8),
         lambda x: gelu(to_nchw(x)) + random(8),
+        lambda x: gelu(to_nchw(x)) + random(2, 1, 1, 1, 1),
         lambda x: gelu(to_nchw(x)) * np.float32(3.0),
         lambda x: gelu(to_nchw(x)) * np.array([3.0], np.float32),
         lambda x: gelu(to_nchw(x)) + tf.transpose(x, [0, 3, 2, 1]),  # of two kinds
@@ -205,6 +206,18 @@ def test_batch_normalization_of_what_is_transposed(order: list[int] | None, form
     wide = [part.reshape(-1, 1, 1) if form == "NCHW" else part for part in parts]
     expected = (gelu(x).numpy() - wide[2]) / np.sqrt(wide[3] + 0.25) * wide[0] + wide[1]
     assert np.abs(found - expected).max() <= CLOSE * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(("mean", "variance", "factor"), [(MEAN[:0], VARIANCE[:0], 1.0), (MEAN, VARIANCE, 0.5)])
+def test_batch_normalization_by_the_batch_itself(mean: np.ndarray, variance: np.ndarray, factor: float) -> None:
+    def call(x: Any) -> Any:
+        outputs = tf.raw_ops.FusedBatchNormV3(
+            x=gelu(x), scale=SCALE, offset=SHIFT, mean=mean, variance=variance,
+            exponential_avg_factor=factor, is_training=True,
+        )  # fmt: skip
+        return outputs.y
+
+    check(concrete(call))
 
 
 # Functions and variables.
@@ -290,6 +303,29 @@ def test_a_model_that_cannot_be_rewritten_is_used_as_it_is(tmp_path: Path, caplo
     assert caplog.messages == [
         "the model's graph is used as it is: PrintV2 has a state or an effect, or takes functions"
     ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TypeError("unhashable"),
+        ValueError("Dimensions must be equal"),
+        tf.errors.InvalidArgumentError(None, None, "Incompatible shapes: [3] vs. [0]"),
+    ],
+)
+def test_a_model_that_rewriting_fails_on_is_used_as_it_is(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(function: Any) -> Any:
+        raise error
+
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("transforms.engines.rewriting.rewritten", failing)
+    path = saved(tmp_path / "m", lambda x: tf.reduce_mean(gelu(x), [1, 2]))
+    images = random(*SHAPE)
+    call = TensorFlowEngine(replace(SPEC, path=path, image_shape=SHAPE[1:], batch_size=2)).compile(2)
+    assert np.abs(call(images)["logits"] - gelu(images).numpy().mean((1, 2))).max() < CLOSE
+    assert caplog.messages[-1] == f"the model's graph is used as it is: {error}"
 
 
 def test_a_model_that_fails_rewritten_is_used_as_it_is(

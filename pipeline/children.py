@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
+from pipeline.errors import HublabelError, UsageError
 from pipeline.job import job_line
 from pipeline.lock import Hold
 from pipeline.process import Child
 from pipeline.runner_table import LOCAL, is_remote
 from pipeline.signals import Signals
-from pipeline.staging import local_log, save_log
+from pipeline.staging import LOG, local_log, save_log
 from transforms.records import Shard
 from transforms.storage import Storage
 
 CHILD = "pipeline.child"  # the module that a child process runs
 REMOTE_CHILD = "pipeline.remote_child"  # ... where the runner is remote
 PLANNING_CHILD = "pipeline.planning_child"  # ... while workers plan
+
+
+def told_error(event: dict[str, Any], child: Child) -> HublabelError:
+    """The error that a child's event tells of, with the end of its log where that may say more."""
+    if event["exit_code"] == UsageError.exit_code:
+        return UsageError(event["message"])
+    tail = f"\nThe end of {LOG}:\n{child.log_tail()}" if event.get("log", True) else ""
+    return HublabelError(event["message"] + tail)
 
 
 class Children:

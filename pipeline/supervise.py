@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline.children import Children
+from pipeline.children import Children, told_error
 from pipeline.config import RunConfig
 from pipeline.console import Voice
 from pipeline.errors import HublabelError, TooManyFailedError, UsageError
@@ -24,7 +24,6 @@ from pipeline.reachable import check_reachable
 from pipeline.record import RunRecord
 from pipeline.runner_table import is_remote
 from pipeline.signals import Signals, StoppedError, stop_signals
-from pipeline.staging import LOG
 from transforms.storage import Storage, open_storage
 
 if TYPE_CHECKING:  # pyarrow: imported once the first line is out
@@ -235,11 +234,7 @@ def _heed(child: Child, progress: RunProgress) -> None:
         elif event["event"] == "say":
             progress.say(event["text"])
         elif event["event"] == "error":
-            message = event["message"]
-            if event["exit_code"] != UsageError.exit_code and event.get("log", True):
-                message += f"\nThe end of {LOG}:\n{child.log_tail()}"
-            error = UsageError if event["exit_code"] == UsageError.exit_code else HublabelError
-            raise error(message)
+            raise told_error(event, child)
 
 
 def _death(code: int) -> str:

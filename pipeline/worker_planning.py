@@ -15,9 +15,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from pipeline.children import Children
+from pipeline.children import Children, told_error
 from pipeline.config import RunConfig
 from pipeline.console import Voice
 from pipeline.errors import HublabelError, UsageError
@@ -31,7 +31,6 @@ from pipeline.planning_place import TextList
 from pipeline.process import Child
 from pipeline.progress import PlanProgress
 from pipeline.signals import StoppedError
-from pipeline.staging import LOG
 from transforms.manifest_lines import LongLineError
 from transforms.plan_files import SHARDS_PER_FILE, ceil_div
 from transforms.plan_pieces import (
@@ -157,7 +156,7 @@ def _watch(
             if event["event"] == "say":
                 console.print(event["text"])
             elif event["event"] == "error":
-                _fail(event, child)
+                raise told_error(event, child)
         if code is not None:
             if code:
                 raise HublabelError(f"the process that plans died (exit code {code}):\n{child.log_tail()}")
@@ -169,13 +168,6 @@ def _watch(
             progress.show(text, pieces=pieces, counted=counted, written=written)
             next_look = time.monotonic() + max(1.0, (time.monotonic() - began) / LISTING_SHARE)
         time.sleep(TICK)
-
-
-def _fail(event: dict[str, Any], child: Child) -> None:
-    if event["exit_code"] == UsageError.exit_code:
-        raise UsageError(event["message"])
-    tail = f"\nThe end of {LOG}:\n{child.log_tail()}" if event.get("log", True) else ""
-    raise HublabelError(event["message"] + tail)
 
 
 def _done(storage: Storage, prefix: str) -> tuple[int, int]:

@@ -221,15 +221,21 @@ class Session:
         return process
 
     def _wait(self, parts: Sequence[subprocess.Popen[bytes]], until: Callable[[], bool]) -> None:
-        """Wait until something is true that these parts are needed for."""
+        """Wait until something is true that these parts are needed for.
+
+        They must be alive then: it may be somebody else who answers, on a port that a part could not have.
+        """
         deadline = time.monotonic() + START_PATIENCE
-        while not _true(until):
+        while True:
+            there = _true(until)
             for part in parts:
-                if part.poll() is not None or time.monotonic() > deadline:
+                if part.poll() is not None or (not there and time.monotonic() > deadline):
                     state = "does not answer" if part.poll() is None else f"ended with {part.returncode}"
                     log = self.folder / f"{self._parts[part]}.log"
                     text = log.read_text(errors="replace")[-2000:]
                     raise SessionError(f"{self._parts[part]} {state}; the end of {log}:\n{text}")
+            if there:
+                return
             time.sleep(0.1)
 
     def _end(self) -> None:

@@ -38,3 +38,12 @@ def test_a_port_that_is_taken_is_told_before_anything_starts(tmp_path: Path) -> 
         with pytest.raises(SessionError, match=f"port {port}, for workers, cannot be had: Address already in use"):
             Session(tmp_path, ports=replace(Ports.free(), workers=port)).__enter__()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_that_has_ended_is_told_even_if_another_process_answers(tmp_path: Path) -> None:
+    session = Session(tmp_path)
+    session._parts = {}
+    part = session._start("worker-pool", ["sh", "-c", "echo no port; exit 3"])
+    part.wait()
+    with pytest.raises(SessionError, match=r"^worker-pool ended with 3; the end of .*/worker-pool.log:\nno port\n$"):
+        session._wait([part], lambda: True)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
+from benchmarks.engine_loop import engine
 from benchmarks.engines import BARE, Call, Form, _targets, rows_of
+from tests.saved_models import SIZE, means, save_signature
 
 OPENVINO, FAST = ("openvino", "float32"), ("tensorflow", "bfloat16")
 CALLS = {
@@ -28,6 +31,14 @@ def test_a_row_for_each_way() -> None:
         ["M: `openvino`", "16.0", "**1.50** (1.00 to 2.00)", "**2.00** (1.25 to 2.00)", "0e+00", "100%"],
         ["M: `tensorflow`, bfloat16", "32.0", "**3.00** (2.00 to 4.00)", "**4.00** (4.00 to 4.00)", "5e-01", "50%"],
     ]
+
+
+def test_an_engine_is_called_with_nothing_running_beside(tmp_path: Path) -> None:
+    path = save_signature(tmp_path / "model", lambda input: {"output": means(input)})
+    before = psutil.Process().children()
+    call = engine(str(path), np.full((2, SIZE, SIZE, 3), 7, np.float32), "openvino", "float32")
+    assert call().tolist() == [[7, 7, 7], [7, 7, 7]]
+    assert psutil.Process().children() == before
 
 
 def test_targets() -> None:

@@ -1,9 +1,11 @@
-"""Buckets of both kinds of object stores."""
+"""Buckets of both kinds of object stores, and garbage collection."""
 
 from __future__ import annotations
 
+import gc
 import time
 import uuid
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
@@ -44,3 +46,14 @@ def bucket(request: pytest.FixtureRequest) -> Bucket:
 def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither we nor the client wait before asking again."""
     monkeypatch.setattr(time, "sleep", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def quick_collections() -> Iterator[None]:
+    """Garbage collections look at what the module's tests make, and not each time at all of TensorFlow (0.4 s)."""
+    import tensorflow  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

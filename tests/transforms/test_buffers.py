@@ -4,9 +4,11 @@ import gc
 import threading
 
 import numpy as np
+import pytest
 
 from transforms.buffers import KEPT, Buffers
 
+pytestmark = pytest.mark.usefixtures("quick_collections")
 SHAPE = (4, 8, 8, 3)
 
 

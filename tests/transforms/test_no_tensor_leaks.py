@@ -15,6 +15,7 @@ from transforms.header import read_header
 from transforms.preprocessing import Preprocessing
 from transforms.resize import resize
 
+pytestmark = pytest.mark.usefixtures("quick_collections")
 TIMES = 200
 A_TENSOR = 2  # blocks of memory
 WHITE = (255, 255, 255)

@@ -71,7 +71,7 @@ a_list = st.tuples(
 ).map(b"".join)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     texts=st.lists(a_list, min_size=1, max_size=3),
     piece_bytes=st.integers(1, 50),

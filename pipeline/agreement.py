@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -54,39 +55,59 @@ class Agreement:
         return f"{self.precision} against float32 ({self.reference}) on {self.images} images: {', '.join(found)}"
 
 
+@contextmanager
+def float32_reference(config: RunConfig, record: RunRecord, storage: Storage) -> Iterator[Reference | None]:
+    """What to compare with, which starts while the caller does else; None where a run has nothing to compare.
+
+    That is in float32, or when an earlier session has done it.
+    """
+    if config.model.precision == "float32" or storage.exists(NAME):
+        yield None
+        return
+    with closing(Reference(model_spec(config, record.model, record.model_fingerprint))) as reference:
+        yield reference
+
+
 def tell_agreement(
-    config: RunConfig, record: RunRecord, storage: Storage, shards: Sequence[Shard], say: Callable[[str], None]
+    reference: Reference | None,
+    config: RunConfig,
+    record: RunRecord,
+    storage: Storage,
+    shards: Sequence[Shard],
+    say: Callable[[str], None],
 ) -> None:
-    """Where a run does not compute in float32: measure, once a run, what that changes; say it and keep it.
+    """Measure, once a run, what its precision changes; say it and keep it.
 
     Args:
+        reference: see `float32_reference`.
         shards: what is to be labelled.
         say: takes one line for people.
 
     Raises:
         ModelError: TensorFlow does not take the model.
     """
-    if config.model.precision == "float32" or storage.exists(NAME):
+    if reference is None:
         return
-    agreement = measured(config, record, shards)
+    agreement = _measured(reference, config, record, shards)
     storage.replace(NAME, (json.dumps(asdict(agreement), indent=2) + "\n").encode())
     say(str(agreement))
 
 
-def measured(config: RunConfig, record: RunRecord, shards: Sequence[Shard]) -> Agreement:
-    """Run a sample of the images of `shards` through the model, as the run does and by TensorFlow in float32."""
-    spec = model_spec(config, record.model, record.model_fingerprint)
-    classifier = load_classifier(spec)
-    return agreement_on(filled_batches(config, _rows(record, shards), classifier), config, classifier)
+def _measured(reference: Reference, config: RunConfig, record: RunRecord, shards: Sequence[Shard]) -> Agreement:
+    classifier = load_classifier(model_spec(config, record.model, record.model_fingerprint))
+    given = filled_batches(config, _rows(record, shards), classifier)
+    return agreement_on(given, config, classifier, reference)
 
 
-def agreement_on(given: Iterable[tuple[np.ndarray, int]], config: RunConfig, classifier: Classifier) -> Agreement:
+def agreement_on(
+    given: Iterable[tuple[np.ndarray, int]], config: RunConfig, classifier: Classifier, reference: Reference
+) -> Agreement:
     """Compare what `classifier` says with what TensorFlow does in float32.
 
     Args:
         given: batches of images, and how many in each are no padding.
+        reference: what is asked for the latter; nothing is where no image can be read.
     """
-    reference = Reference(classifier.spec)  # which starts while images are read
     batches, found = [], []
     for images, count in given:
         try:
@@ -96,7 +117,6 @@ def agreement_on(given: Iterable[tuple[np.ndarray, int]], config: RunConfig, cla
         batches.append(images)
         found.append({kind: output[:count] for kind, output in outputs.items()})
     if not batches:
-        reference.close()
         return Agreement(config.model.precision, "", 0, None, None, {})
     pairs = [
         (ours, {kind: output[: len(ours[kind])] for kind, output in theirs.items()})

@@ -24,20 +24,20 @@ from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any, BinaryIO, NoReturn
 
-from pipeline.agreement import tell_agreement
-from pipeline.config import config_from_resolved
+from pipeline.agreement import float32_reference, tell_agreement
+from pipeline.config import RunConfig, config_from_resolved
 from pipeline.coverage import any_labelled
 from pipeline.errors import HublabelError
 from pipeline.job import parse_job
 from pipeline.loading import columns_and_labels
-from pipeline.record import load_record
+from pipeline.record import RunRecord, load_record
 from transforms.attempts import withdraw_marks
 from transforms.lean import import_lean
 from transforms.masked_output import mask_output
 from transforms.masking import mask_values
 from transforms.parts import DamagedPartError
 from transforms.plan_reader import carried_columns
-from transforms.records import Shard
+from transforms.records import Columns, Shard
 from transforms.storage import StorageError, open_storage
 
 IMPORT_PATIENCE = 300  # seconds; it takes one, on a slow network disk some more
@@ -104,24 +104,35 @@ def run(output: str, shards: list[Shard], tell: Any) -> None:
         raise HublabelError(f"{output}: no run to go on with")
     config = config_from_resolved(record.config, f"{output}/run.yaml")
     tell("phase", name="loading the model")
+    with float32_reference(config, record, storage) as reference:
+        columns, labels = _model_and_beam(config, record)
+        _collect_again()
+        tell_agreement(reference, config, record, storage, shards, lambda text: tell("say", text=text))
+    columns = replace(columns, carried=carried_columns(storage, config.input.columns))
+    tell("phase", name="labelling")
+
+    import apache_beam as beam
+
+    from pipeline.graph import label
+    from pipeline.runners import runner_and_options
+
+    runner, options = runner_and_options(config.runner.name, config.runner.options)
+    with beam.Pipeline(runner=runner, options=options) as pipeline:
+        label(pipeline, config, record, shards, columns, labels, any_labelled(storage, record.plan))
+
+
+def _model_and_beam(config: RunConfig, record: RunRecord) -> tuple[Columns, tuple[str, ...] | None]:
+    """Load the model, import Beam meanwhile; `columns_and_labels` of the run."""
     with ThreadPoolExecutor(1) as pool:
         loading = pool.submit(columns_and_labels, config, record.model, record.model_fingerprint)
         # Should native code of the two ever wait for each other, the parent starts another child.
         faulthandler.dump_traceback_later(IMPORT_PATIENCE, exit=True, file=sys.__stderr__ or sys.stderr)
-        beam = import_lean("apache_beam")
-
-        from pipeline.graph import label
-        from pipeline.runners import runner_and_options
+        import_lean("apache_beam")
+        import pipeline.graph
+        import pipeline.runners  # noqa: F401
 
         faulthandler.cancel_dump_traceback_later()
-        columns, labels = loading.result()
-    columns = replace(columns, carried=carried_columns(storage, config.input.columns))
-    _collect_again()
-    tell_agreement(config, record, storage, shards, lambda text: tell("say", text=text))
-    tell("phase", name="labelling")
-    runner, options = runner_and_options(config.runner.name, config.runner.options)
-    with beam.Pipeline(runner=runner, options=options) as pipeline:
-        label(pipeline, config, record, shards, columns, labels, any_labelled(storage, record.plan))
+        return loading.result()
 
 
 def _collect_again() -> None:

@@ -69,6 +69,7 @@ def quantize(config: RunConfig, folder: Path, images: int, console: Voice) -> Ag
     from pipeline.check.command import draw, import_quietly
     from pipeline.loading import model_spec
     from pipeline.resolve import resolve_model
+    from transforms.engines.reference import Reference
     from transforms.model import Classifier
 
     sample = draw(config, console, images + HELD_OUT)
@@ -82,7 +83,9 @@ def quantize(config: RunConfig, folder: Path, images: int, console: Voice) -> Ag
         used = _quantize(spec, scratch, _images(config, calibrating))
         console.print("comparing with float32 ...")
         classifier = Classifier(replace(spec, path=str(scratch), precision="int8"))
-        agreement = agreement_on(filled_batches(config, held_out, classifier), config, classifier)
+        given = filled_batches(config, held_out, classifier)
+        with contextlib.closing(Reference(spec)) as reference:
+            agreement = agreement_on(given, config, classifier, reference)
         facts = {
             "images": used,
             "openvino": version("openvino"),

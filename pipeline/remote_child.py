@@ -18,7 +18,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, BinaryIO
 
-from pipeline.agreement import tell_agreement
+from pipeline.agreement import float32_reference, tell_agreement
 from pipeline.child import MARKS_PATIENCE, child_main, finish, root_cause
 from pipeline.config import RunConfig, config_from_resolved
 from pipeline.errors import HublabelError
@@ -119,8 +119,9 @@ def _submit(
     tell("phase", name="loading the model")
     bound = ends_with_launcher(name, options)
     known = new_job(name, place(name, options), str(options.get("job_name", "hublabel")), bound)
-    pipeline = pipeline_for(storage, record, config, shards, known.name, partial(_say, tell))
-    tell_agreement(config, record, storage, shards, partial(_say, tell))
+    with float32_reference(config, record, storage) as reference:
+        pipeline = pipeline_for(storage, record, config, shards, known.name, partial(_say, tell))
+        tell_agreement(reference, config, record, storage, shards, partial(_say, tell))
     tell("phase", name="submitting the job")
     save_job(storage, known)
     job = submitted(name, pipeline.run())

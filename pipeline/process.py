@@ -24,6 +24,8 @@ NOISE = (
     "declare_namespace", "from pkg_resources import", "direct_num_workers is not equal to 1",
 )  # fmt: skip
 
+TAIL_BYTES = 1 << 20  # of a log that are looked at for its last lines
+
 
 class Child:
     """Runs the program `MODULE ARGUMENTS... EVENTS_FD` in a process group of its own.
@@ -79,9 +81,14 @@ class Child:
                 view = view[self._process.stdin.write(view) :]
 
     def _read_events(self, descriptor: int) -> None:
-        with os.fdopen(descriptor, "r") as lines:
+        with os.fdopen(descriptor, "rb") as lines:
             for line in lines:
-                self._events.append(json.loads(line))
+                try:
+                    self._events.append(json.loads(line))
+                except ValueError:
+                    if line.endswith(b"\n"):
+                        raise
+                    # The last: the child was killed while it wrote it.
 
     def events(self) -> list[dict[str, Any]]:
         """Events that came since the last call."""
@@ -129,6 +136,9 @@ class Child:
     def log_tail(self, lines: int = 20) -> str:
         """The last lines the child has printed, without native noise."""
         with open(self.log, "rb") as file:
-            file.seek(self._log_start)
+            start = max(self._log_start, file.seek(0, os.SEEK_END) - TAIL_BYTES)
+            file.seek(start)
             text = file.read().decode(errors="replace").splitlines()
+        if start > self._log_start and len(text) > 1:
+            del text[0]  # only its end was read
         return "\n".join([line for line in text if not any(noise in line for noise in NOISE)][-lines:])

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -13,13 +14,21 @@ from types import FrameType
 import psutil
 import pytest
 
-from pipeline.process import Child
+from pipeline.process import TAIL_BYTES, Child
 
 STUBBORN = """
 import subprocess, sys, time
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print("a line of the log", flush=True)
 time.sleep(600)
+"""
+
+TELLING = """
+import json, os, sys
+events = int(sys.argv[1])
+line = json.dumps({"event": "say", "text": "x" * 20_000}).encode() + b"\\n"
+os.write(events, line + line[:15_000])
+os.kill(os.getpid(), 9)
 """
 
 
@@ -65,3 +74,30 @@ def test_a_handler_may_kill_while_the_child_is_waited_for(child: Child) -> None:
         assert child._process.wait() == -signal.SIGKILL
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.timeout(30)
+def test_a_child_that_is_killed_while_it_tells_something(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has told before counts; half an event is none."""
+    (tmp_path / "telling.py").write_text(TELLING)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    telling = Child("telling", [], str(tmp_path / "run.log"))
+    telling.wait(20)
+    assert telling.poll() == -signal.SIGKILL
+    assert telling.events() == [{"event": "say", "text": "x" * 20_000}]
+
+
+def test_only_the_end_of_a_long_log_is_read(child: Child) -> None:
+    with open(child.log, "ab") as log:
+        log.truncate(200 << 20)
+        log.seek(0, os.SEEK_END)
+        log.write(b"\n" + b"".join(b"line %d\n" % number for number in range(25)))
+    tracemalloc.start()
+    try:
+        tail = child.log_tail()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert tail.splitlines() == [f"line {number}" for number in range(5, 25)]
+    assert peak < 20 * TAIL_BYTES

@@ -20,7 +20,7 @@ from pipeline.verify_parts import Counts, Expected, part_problems, read_part
 from pipeline.verify_plan import DamagedPlanError, OpenPlan, UriFingerprint
 from transforms.masking import mask_credentials
 from transforms.parts import FOLDER, DamagedPartError, parse_part_name
-from transforms.storage import TEMPORARY, Storage, open_storage
+from transforms.storage import TEMPORARY, TOP, Storage, open_storage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -268,10 +268,9 @@ class _Walk:
         recorded = {file.name for file in self.record.plan.files}
         for name in sorted(set(self.storage.list(PLAN)) - recorded):
             self.others.add(f"{name}: not of the plan that {NAME} records; delete it")
-        for name in sorted(self.storage.list(".")):
-            base = name.rpartition("/")[2]
-            if base.startswith(TEMPORARY) or base == f"{PLAN}.partial":
-                self.others.add(f"{base}: {LEFT_OVER}")
+        for name in sorted(self.storage.list(TOP)):
+            if name.startswith(TEMPORARY) or name == f"{PLAN}.partial":
+                self.others.add(f"{name}: {LEFT_OVER}")
 
     # What the run says of itself.
 

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from transforms.records import Shard
-from transforms.storage import TEMPORARY, Storage, StorageError, is_remote
+from transforms.storage import TEMPORARY, TOP, Storage, StorageError, is_remote
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -253,7 +253,7 @@ def remove_temporary(storage: Storage, file: int | None = None) -> None:
         storage: the output.
         file: number of the plan file in whose folder; None for the top of the output, where records and reports are.
     """
-    for name in list(storage.list("." if file is None else f"{FOLDER}/{file:05d}")):
+    for name in list(storage.list(TOP if file is None else f"{FOLDER}/{file:05d}")):
         if name.rpartition("/")[2].startswith(TEMPORARY):
             storage.delete(name)
 

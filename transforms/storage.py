@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+TOP = "."  # the folder of a storage in which everything lies
 TEMPORARY = ".tmp-"  # in the name of everything not committed yet; readers of Parquet folders skip dot files
 NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # exFAT, some FUSE mounts
 COPY_BYTES = 8 << 20  # at a time
@@ -68,7 +69,11 @@ class Storage(Protocol):
         """Whether `name` was committed."""
 
     def list(self, folder: str) -> Iterator[str]:
-        """Names of what lies directly in `folder` (temporary ones too), as relative paths; none if it is not there."""
+        """Names of what lies directly in `folder` (temporary ones too), as relative paths; none if it is not there.
+
+        Args:
+            folder: a name, or `TOP`.
+        """
 
     def upload(self, name: str, path: str) -> None:
         """Commit the file at `path`, of any size, as `name`, in place of what was there."""
@@ -247,7 +252,7 @@ class LocalStorage:
     def list(self, folder: str) -> Iterator[str]:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.path(folder)) as entries:
             for entry in entries:
-                yield f"{folder}/{entry.name}"
+                yield entry.name if folder == TOP else f"{folder}/{entry.name}"
 
     def delete(self, name: str) -> None:
         with self._errors(name), contextlib.suppress(FileNotFoundError):

@@ -30,7 +30,7 @@ with warnings.catch_warnings():
     from requests import RequestException
 
 from transforms.ranged import OpenObject, StreamedObject
-from transforms.storage import StorageError
+from transforms.storage import TOP, StorageError
 
 TIMEOUT = (10.0, 60.0)  # seconds to connect, and to wait for an answer
 PAGE = 1000  # objects a request lists, the most there can be
@@ -201,8 +201,9 @@ class GoogleStorage:
         return True
 
     def list(self, folder: str) -> Iterator[str]:
-        for name in self.walk(f"{folder}/", deep=False):
-            if name != f"{folder}/":  # the marker that consoles make for an empty folder
+        start = "" if folder == TOP else f"{folder}/"
+        for name in self.walk(start, deep=False):
+            if name != start:  # the marker that consoles make for an empty folder
                 yield name.rstrip("/")
 
     def walk(self, start: str, *, deep: bool = True) -> Iterator[str]:

@@ -19,7 +19,7 @@ from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
 from transforms.ranged import OpenObject, StreamedObject
-from transforms.storage import StorageError
+from transforms.storage import TOP, StorageError
 
 PAGE = 1000  # objects a request lists, the most there can be
 ATTEMPTS = 5  # of a body that breaks off, and of a put that another request to the same key is in the way of
@@ -196,8 +196,9 @@ class S3Storage:
         return True
 
     def list(self, folder: str) -> Iterator[str]:
-        for name in self.walk(f"{folder}/", deep=False):
-            if name != f"{folder}/":  # the marker that consoles make for an empty folder
+        start = "" if folder == TOP else f"{folder}/"
+        for name in self.walk(start, deep=False):
+            if name != start:  # the marker that consoles make for an empty folder
                 yield name.rstrip("/")
 
     def walk(self, start: str, *, deep: bool = True) -> Iterator[str]:

@@ -13,7 +13,7 @@ from tests.transforms.conftest import Bucket
 from transforms import ranged, storage_s3
 from transforms.parts import PartFooter, commit_part, part_footer, part_name
 from transforms.records import Shard
-from transforms.storage import StorageError
+from transforms.storage import TOP, StorageError
 from transforms.storage_gcs import GoogleStorage
 from transforms.storage_s3 import S3Storage
 
@@ -101,6 +101,8 @@ def test_a_walk_goes_all_the_way_down(bucket: Bucket) -> None:
     assert sorted(bucket.storage.walk("", deep=False)) == ["a-b", "a/", "b"]
     assert list(bucket.storage.walk("none/")) == []
     assert sorted(bucket.storage.list("a")) == ["a/b", "a/e", "a/f"]
+    bucket.storage.replace("", b"the marker of the folder itself")
+    assert sorted(bucket.storage.list(TOP)) == ["a", "a-b", "b"]
 
 
 def test_storages_pickle_small(bucket: Bucket) -> None:

@@ -16,7 +16,7 @@ import pytest
 from transforms import ranged
 from transforms.parts import PartFooter, commit_part, part_footer, part_name
 from transforms.records import Shard
-from transforms.storage import LocalStorage, Storage, open_storage
+from transforms.storage import TOP, LocalStorage, Storage, open_storage
 
 
 @pytest.fixture(params=["local", "s3", "google"])
@@ -91,6 +91,7 @@ def test_list_tells_what_lies_directly_in_a_folder(storage: Storage) -> None:
         storage.replace(name, b"x")
     assert sorted(storage.list("p")) == ["p/.tmp-y", "p/folder", "p/x"]
     assert list(storage.list("nowhere")) == []
+    assert sorted(storage.list(TOP)) == ["p", "p2", "run.yaml"]
 
 
 def test_an_open_object_reads_like_a_file(storage: Storage) -> None:

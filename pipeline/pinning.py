@@ -18,7 +18,7 @@ from pipeline.reachable import check_uris
 from pipeline.reading import check_readable
 from pipeline.record import RunRecord, differences, load_record, make_pins, recorded, save_record
 from pipeline.resolve import resolve_model
-from pipeline.runner_table import is_remote, workers_are_here
+from pipeline.runner_table import workers_are_here
 from pipeline.signals import Signals
 from pipeline.staging import plan_folder
 from pipeline.versions import pinned_libraries, versions
@@ -104,18 +104,16 @@ def _any_part(storage: Storage, record: RunRecord) -> bool:
 def _plan(config: RunConfig, storage: Storage, console: Voice, signals: Signals, children: Children | None) -> Plan:
     from pipeline.plan import make_plan
     from pipeline.planning_place import lists_for_workers
+    from pipeline.worker_planning import plan_by_workers, planning_job_of, remove_all
 
     lists = lists_for_workers(config, children is not None, console.print)
     if lists is not None and children is not None:
-        from pipeline.worker_planning import plan_by_workers
-
         plan = plan_by_workers(config, storage, lists, children, console)
         _check_readable(config, storage.root, plan)
         return plan
-    if is_remote(config.runner.name):
-        from pipeline.worker_planning import tidy
-
-        tidy(storage)
+    job = planning_job_of(storage)
+    if job is not None:
+        console.print(f"{job}, which plans, may still go on; what it makes is not looked at")
     with plan_folder(storage) as folder, PlanProgress(console) as progress:
         plan = make_plan(
             config.input.path,
@@ -128,6 +126,8 @@ def _plan(config: RunConfig, storage: Storage, console: Voice, signals: Signals,
             skip=storage.root,
         )
         _check_readable(config, folder, plan)
+    signals.check()  # whether the output is still ours
+    remove_all(storage)
     return plan
 
 

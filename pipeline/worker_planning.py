@@ -24,7 +24,7 @@ from pipeline.errors import HublabelError, UsageError
 from pipeline.inputs.carried import CarriedTypes
 from pipeline.inputs.text import check_text
 from pipeline.job_record import NAME as JOB
-from pipeline.job_record import active_job
+from pipeline.job_record import JobRecord, active_job
 from pipeline.leaving import CANCELLING
 from pipeline.plan import PLAN_FOLDER, Plan, PlanFile, joint_fingerprint, nothing_matched
 from pipeline.planning_place import TextList
@@ -106,10 +106,30 @@ def tidy(storage: Storage, attempt: str = "") -> None:
     Args:
         attempt: only what this one has left; empty for all.
     """
-    going_on = active_job(open_storage(f"{storage.root}/{FOLDER}")) is not None
+    going_on = planning_job_of(storage) is not None
     for name in list(storage.list(FOLDER)):
         if not going_on if name == f"{FOLDER}/{JOB}" else attempt in name:
             storage.delete(name)
+    _remove_empty(storage)
+
+
+def planning_job_of(storage: Storage) -> JobRecord | None:
+    """The job of workers that plan in an output, or did, unless it is known to have ended.
+
+    Raises:
+        UsageError: what there is of it is damaged.
+    """
+    return active_job(open_storage(f"{storage.root}/{FOLDER}"))
+
+
+def remove_all(storage: Storage) -> None:
+    """Remove what workers that planned have left in an output that was planned without them."""
+    for name in list(storage.list(FOLDER)):
+        storage.delete(name)
+    _remove_empty(storage)
+
+
+def _remove_empty(storage: Storage) -> None:
     if isinstance(storage, LocalStorage):
         with contextlib.suppress(OSError):  # there is none, or it is not empty
             os.rmdir(storage.path(FOLDER))

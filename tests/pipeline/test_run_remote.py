@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import cli, lease
+from pipeline.job_record import JobRecord, save_job
 from pipeline.staging import local_log
 from tests.object_store import BUCKET, ObjectStore
 from tests.pictures import colour_of, picture_bytes
@@ -218,6 +219,26 @@ def test_footers_of_many_parts_are_read_at_once(storage: ObjectStorage, object_s
     assert isinstance(found.pop(names[7]), DamagedPartError)
     assert [footer.row_group for footer in found.values()] == [n for n in range(40) if n not in (7, 9)]
     assert len(object_store.requests) == 40
+
+
+@pytest.mark.usefixtures("children", "picture_folder")
+@pytest.mark.parametrize("storage", ["s3", "gs"], indirect=True)
+def test_what_workers_have_left_that_planned_before_goes(
+    storage: ObjectStorage, colour_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With word of their job, which may go on: nobody looks at what it makes."""
+    job = JobRecord("PortableRunner", "host:1", "hublabel-plan-1")
+    partial = open_object_storage(f"{storage.root}/plan.partial")
+    save_job(partial, job)
+    partial.replace("aa-piece-00000-000.parquet", b"x")
+    assert run(colour_config, storage) == 0
+    assert f"{job}, which plans, may still go on; what it makes is not looked at" in capsys.readouterr().err
+    assert list(storage.list("plan.partial")) == []
+    assert cli.main(["verify", storage.root]) == 0
+    partial.replace("aa-piece-00000-000.parquet", b"of a worker that is late")
+    capsys.readouterr()
+    assert cli.main(["verify", storage.root]) == 1
+    assert "other files: plan.partial: left over from an attempt that was killed" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("children", "picture_folder")

@@ -40,17 +40,29 @@ def leave(
         console.print(f"{job} goes on; the same command attaches to it")
         return
     console.print(f"cancelling {job} ...")
+    if not cancelled(child, console, clock, wait):
+        return
+    errors = [event["message"] for event in child.events() if event["event"] == "error"]
+    ended = load_job(storage)
+    state = (ended and ended.state) or "gone"
+    console.print(f"not cancelled: {errors[0]}" if errors else f"the job is {state.lower()}")
+
+
+def cancelled(
+    child: Child,
+    console: Console,
+    clock: Callable[[], float] = time.monotonic,
+    wait: Callable[[float], None] = time.sleep,
+) -> bool:
+    """Have the child cancel its job: whether it has ended in time. If not, the console says so."""
     child.order("cancel")
     deadline = clock() + CANCELLING
     while child.poll() is None:
         if clock() > deadline:
             console.print(f"the runner has not ended it within {CANCELLING:g} seconds; look there whether it does")
-            return
+            return False
         wait(TICK)
-    errors = [event["message"] for event in child.events() if event["event"] == "error"]
-    ended = load_job(storage)
-    state = (ended and ended.state) or "gone"
-    console.print(f"not cancelled: {errors[0]}" if errors else f"the job is {state.lower()}")
+    return True
 
 
 def _to_cancel(job: JobRecord, console: Console) -> bool:

@@ -25,7 +25,7 @@ from pipeline.inputs.carried import CarriedTypes
 from pipeline.inputs.text import check_text
 from pipeline.job_record import NAME as JOB
 from pipeline.job_record import JobRecord, active_job
-from pipeline.leaving import CANCELLING
+from pipeline.leaving import cancelled
 from pipeline.plan import PLAN_FOLDER, Plan, PlanFile, joint_fingerprint, nothing_matched
 from pipeline.planning_place import TextList
 from pipeline.process import Child
@@ -152,10 +152,7 @@ def _run(
             _watch(child, storage, prefix, len(pieces), children.signals.check, console, progress)
         except StoppedError:
             console.print("cancelling the job that plans ...")
-            child.order("cancel")
-            deadline = time.monotonic() + CANCELLING
-            while child.poll() is None and time.monotonic() < deadline:
-                time.sleep(TICK)
+            cancelled(child, console)
             raise
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import uuid
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import cli, planning_child, planning_place, worker_planning
+from pipeline import cli, leaving, planning_child, planning_place, worker_planning
 from pipeline.config import load_config
+from pipeline.console import plain_console
 from pipeline.job_record import JobRecord, load_job, save_job
 from pipeline.record import load_record
 from pipeline.remote_jobs import NoAnswerError
+from pipeline.signals import Signals, StoppedError
 from tests.pictures import colour_of, picture_bytes
 from tests.pipeline.lake import Lake
 from tests.pipeline.remote.services import JobService, worker_pool
@@ -284,6 +289,39 @@ def test_a_job_that_does_not_get_to_its_end(
     assert not (hublabel.output / "plan").exists()
     # Only a job that may go on is remembered, to be cancelled.
     assert (hublabel.output / "plan.partial" / "job.json").exists() == isinstance(end, NoAnswerError)
+
+
+def test_a_runner_that_does_not_end_the_job_in_time(
+    hublabel: Hublabel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Stubborn:
+        """A child whose job does not end, while Ctrl-C has come."""
+
+        def __init__(self) -> None:
+            self.signals, self.ordered = Signals(), ""
+            self.signals.received = signal.SIGINT
+
+        @contextmanager
+        def planner(self, job: str) -> Iterator[Stubborn]:
+            yield self
+
+        def order(self, word: str) -> None:
+            self.ordered += word
+
+        def poll(self) -> None:
+            return None
+
+    child: Any = Stubborn()
+    monkeypatch.setattr(leaving, "CANCELLING", 0.1)
+    with pytest.raises(StoppedError):
+        worker_planning._run(
+            load_config(hublabel.config), LocalStorage(str(tmp_path)), "", [], child, plain_console(stderr=True)
+        )
+    assert child.ordered == "cancel"
+    assert capsys.readouterr().err == (
+        "cancelling the job that plans ...\n"
+        "the runner has not ended it within 0.1 seconds; look there whether it does\n"
+    )
 
 
 def test_tables_and_tars_are_not_asked_for_their_sizes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -24,6 +25,19 @@ Labels = dict[str, str | None]  # by the photo's file name; None for a failed on
 def openvino_installed() -> bool:
     """Whether hublabel can be run with `model.engine: openvino`."""
     return find_spec("openvino") is not None
+
+
+def nncf_installed() -> bool:
+    """Whether `hublabel quantize` can be run."""
+    return find_spec("nncf") is not None
+
+
+def int8_model(images: Path, scratch: Path) -> Path:
+    """The quickstart's model in 8 bits, calibrated on `images`; made in `scratch`."""
+    output = scratch / "int8-model"
+    command = [sys.executable, "-m", "pipeline.cli", "quantize", QUICKSTART, "--set", f"input.path={images}"]
+    subprocess.run([*command, "--output", str(output)], check=True, cwd=ROOT)
+    return output
 
 
 def run_hublabel(

@@ -24,6 +24,7 @@ TARGETS = {
     "whole-tensorflow": Target(1.05, at_least=True),
     "whole-openvino": Target(1.5, at_least=True),
     "whole-bfloat16": Target(1.5, at_least=True),
+    "whole-int8": Target(1.5, at_least=True),
     "convmixer-end-to-end": Target(0.95, at_least=True),
     "convmixer-engine": Target(1.3, at_least=True),
     "decode": Target(1.8, at_least=True),

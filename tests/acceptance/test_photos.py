@@ -31,7 +31,12 @@ def command(output: Path, *overrides: str) -> list[str]:
 
 def run(output: Path, *overrides: str) -> str:
     """Standard output of a run that must succeed."""
-    done = subprocess.run(command(output, *overrides), capture_output=True, text=True, cwd=CHECKOUT, check=False)
+    return said_by(command(output, *overrides))
+
+
+def said_by(command: list[str]) -> str:
+    """Standard output of a command that must succeed."""
+    done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -116,6 +121,23 @@ def test_another_engine_gives_the_same_labels(labelled: Path, tmp_path: Path, pr
     assert agreement["top1"] >= 0.95
     assert same >= 0.95 * 200
     assert 1e-5 < max(differences) < 0.2
+
+
+def test_an_8_bit_model_labels_nearly_as_well(labelled: Path, tmp_path: Path) -> None:
+    model, output = tmp_path / "int8", tmp_path / "out"
+    sample = ["--set", f"input.path={SAMPLE}/images"]
+    quantize = [sys.executable, "-m", "pipeline.cli", "quantize", "configs/quickstart.yaml", *sample]
+    done = subprocess.run(
+        [*quantize, "--output", str(model)], capture_output=True, text=True, cwd=CHECKOUT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said = run(output, f"model.handle={model}", "model.engine=openvino", "model.precision=int8")
+    assert "200 images: 200 labelled, 0 failed" in said
+    rows = read_rows(output)
+    check_rows(rows)
+    same = sum(row["label_index"] == right["label_index"] for row, right in zip(rows, read_rows(labelled), strict=True))
+    assert 0.92 * 200 <= same < 200
+    assert json.loads((output / "agreement.json").read_text())["top1"] >= 0.9
 
 
 def test_duckdb_pandas_and_polars_read_the_folder(labelled: Path) -> None:

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: tests wait for processes, stores and browsers a quarter of the time."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture
 def picture_folder(tmp_path: Path) -> Path:
     """Ten pictures, 000.png to 009.png, of the colours `colour_of` gives."""

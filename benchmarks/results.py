@@ -4,7 +4,7 @@ The command:
 
     python -m benchmarks.results [--rows 10000000] [--write]
 
-makes the output and a truth for each of its rows first (1.5 GB for ten million rows, in five minutes).
+makes the output and a truth for each of its rows first (1.5 GB for ten million rows, in half a minute).
 """
 
 from __future__ import annotations

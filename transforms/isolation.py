@@ -230,9 +230,13 @@ def _labeller(work: IsolatedWork, tell: Callable[[str, Row], None]) -> Callable[
 
 
 def _classifier(spec: ModelSpec) -> Classifier:
-    """The model, for one image at a time; for batches where it takes no other number than theirs."""
+    """The model, for one image at a time; for batches where it takes no other number than theirs.
+
+    Its graph as it is: comparing a rewritten one first would be at the first image's expense.
+    """
     from transforms.model import ModelError, load_classifier
 
+    spec = replace(spec, rewriting=False)
     try:
         return load_classifier(replace(spec, batch_size=1))
     except ModelError:

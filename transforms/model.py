@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from transforms.engines.agreement import Comparison, remembered
+from transforms.engines.agreement import Asked, Comparison, remembered
 from transforms.engines.division import BATCHES
 from transforms.engines.engine import Call, Engine, ModelCallError, ModelError, ModelSpec, Outputs
 from transforms.model_source import ModelSourceError, local_model
 
 __all__ = ["Classifier", "ModelCallError", "ModelError", "ModelSpec", "load_classifier"]
 
-COMPARED = 16  # images of the first batch, and as many made up, that another engine's outputs are compared on
+COMPARED = 16  # images of the first batch, and as many made up, that outputs are compared on; see `agreement`
 _log = logging.getLogger(__name__)
 
 
@@ -50,11 +50,11 @@ class Classifier:
                 raise
             self._limit = spec.batch_size  # the model may take batches of that one size
             self.lengths = self._try()
-        self._comparison = _comparison(spec, self._engine)
+        self._comparison = _comparison(replace(spec, batch_size=self._limit), self._engine)
 
     @property
     def compared(self) -> int:
-        """Images that are best compared with another engine's outputs at a time."""
+        """Images that are best compared with TensorFlow's outputs at a time."""
         return max(self._limit, min(COMPARED, self.spec.batch_size))
 
     def _try(self) -> dict[str, int]:
@@ -85,9 +85,12 @@ class Classifier:
             ModelError: on the first batch, another engine's outputs are not TensorFlow's.
         """
         with self._under_way:
+            comparison = self._comparison  # as long as there is one, nothing computed may be handed out
+            if comparison is not None:
+                comparison.begin()
             outputs = self._in_ever_smaller_pieces(self._engine.ahead(images))
-            if self._comparison is not None:
-                self._compare(images)
+            if comparison is not None and not self._agrees(images):
+                outputs = self._in_ever_smaller_pieces(self._engine.ahead(images))
             return outputs
 
     def _in_ever_smaller_pieces(self, images: Any) -> Outputs:
@@ -100,6 +103,7 @@ class Classifier:
                     raise
                 with self._lock:  # another batch may have come to the same end
                     self._limit = min(self._limit, (limit + 1) // 2)
+                    self._engine.rewritten = False  # for the new size it would be anew, and not compared
 
     def _in_pieces(self, images: Any, limit: int) -> Outputs:
         call = self._compiled(limit)
@@ -116,14 +120,41 @@ class Classifier:
                 self._calls = {limit: self._engine.compile(limit)}
             return self._calls[limit]
 
-    def _compare(self, images: np.ndarray) -> None:
+    def _agrees(self, images: np.ndarray) -> bool:
+        """Whether what was computed while there was a comparison holds; made with `images` if nobody has yet.
+
+        Where a rewritten graph does not agree, the model's own is used from now on.
+
+        Raises:
+            ModelError: another engine does not agree.
+        """
         with self._comparing:
-            if self._comparison is None:  # another thread's batch has been compared meanwhile
-                return
-            limit = self._limit
-            batches = [self._comparison.synthetic(self.compared), _filled(images[: self.compared], self.compared)]
-            self._comparison.check(batches, [self._in_pieces(batch, limit) for batch in batches])
-            self._comparison = None
+            if self._comparison is not None:  # no other thread's batch has been compared meanwhile
+                self._compare(self._comparison, images)
+                self._comparison = None
+            return self.spec.engine != "tensorflow" or self._engine.rewritten
+
+    def _compare(self, comparison: Comparison, images: np.ndarray) -> None:
+        batches = [comparison.synthetic(self.compared), _filled(images[: self.compared], self.compared)]
+        limit = self._limit
+        found = [self._outputs_or_error(batch, limit) for batch in batches]
+        if self.spec.engine != "tensorflow":
+            comparison.check(batches, found)
+        elif not self._engine.rewritten:  # it failed, or not even these few images fitted into memory
+            comparison.give_up()
+        else:
+            try:
+                comparison.check(batches, found)
+            except ModelError as error:
+                _log.warning("%s: the model's graph is used as it is", error)
+                with self._lock:
+                    self._engine.rewritten, self._calls = False, {}
+
+    def _outputs_or_error(self, images: np.ndarray, limit: int) -> Outputs | str:
+        try:
+            return self._in_pieces(images, limit)
+        except ModelCallError as error:
+            return str(error)
 
 
 def _outputs_of(call: Call, piece: Any, limit: int) -> Outputs:
@@ -167,15 +198,21 @@ def _engine(spec: ModelSpec) -> Engine:
 
 def _comparison(spec: ModelSpec, engine: Engine) -> Comparison | None:
     """The comparison that is due with the first batch, if any."""
-    if spec.engine == "tensorflow" or spec.precision != "float32":  # what is not exact is not held to be
+    if spec.precision != "float32":  # what is not exact is not held to be
+        return None
+    if spec.engine == "tensorflow" and not engine.rewritten:  # it would be compared with itself
         return None
     before = remembered(spec, engine.title)
     if before is not None:
-        _log.info("%s (compared by an earlier run)", before)
+        _log.info("%s (compared by an earlier run)", before.said)
         return None
-    from transforms.engines.reference import Reference
 
-    return Comparison(spec, engine.title, Reference(spec))
+    def start() -> Asked:
+        from transforms.engines.reference import Reference
+
+        return Reference(spec)
+
+    return Comparison(spec, engine.title, start)
 
 
 _loaded: dict[ModelSpec, Classifier] = {}

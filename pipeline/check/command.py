@@ -84,12 +84,13 @@ def check(
     from pipeline.check.summary import Summary
     from pipeline.check.trial import try_sample
     from pipeline.loading import columns_and_labels, model_spec
-    from pipeline.record import recorded
+    from pipeline.record import hash_folder, recorded
     from transforms.model import load_classifier
 
-    columns, labels = columns_and_labels(config, model)
+    fingerprint = hash_folder(model)
+    columns, labels = columns_and_labels(config, model, fingerprint)
     fail_killers(sample.rows, config, model, console)
-    classifier = load_classifier(model_spec(config, model))
+    classifier = load_classifier(model_spec(config, model, fingerprint))
     with Progress(console, "labelling the sample", len(sample.rows)) as progress:
 
         def done(images: int) -> None:

@@ -92,10 +92,11 @@ def check_truth(
     from pipeline.check.guarded import fail_killers
     from pipeline.check.truth_summary import TruthSummary
     from pipeline.loading import model_spec
+    from pipeline.record import hash_folder
     from transforms.model import ModelError, load_classifier
 
     try:
-        classifier = load_classifier(model_spec(config, model))
+        classifier = load_classifier(model_spec(config, model, hash_folder(model)))
     except ModelError as error:
         raise UsageError(str(error)) from None
     fail_killers(rows, config, model, console)

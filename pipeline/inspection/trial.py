@@ -41,6 +41,7 @@ def try_out(path: str, module: Any, interface: Interface) -> tuple[int | None, d
         image_shape=shape,
         dtype=tensor.dtype,
         batch_size=batch,
+        rewriting=False,  # for one batch it does not pay
     )
     try:
         values = Classifier(spec)(pictures(*shape[:2], tensor.dtype))

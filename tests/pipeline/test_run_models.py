@@ -18,8 +18,10 @@ import pytest
 from PIL import Image
 
 from tests.pictures import COLOURS, colour_of
-from tests.pipeline.running import Hublabel, expected_row, scores_of
+from tests.pipeline.running import Hublabel, expected_row, read_rows, scores_of
 from tests.saved_models import SIZE, image_spec, means, save_callable, save_signature
+from transforms.engines import rewriting
+from transforms.model import _loaded
 
 
 def use_model(hublabel: Hublabel, path: Path, settings: str, image: str = "") -> None:
@@ -31,6 +33,12 @@ def use_model(hublabel: Hublabel, path: Path, settings: str, image: str = "") ->
 
 def logits(input: Any) -> dict[str, Any]:
     return {"output": means(input) * 0.1}
+
+
+def gelu_logits(input: Any) -> dict[str, Any]:
+    import tensorflow as tf
+
+    return {"output": tf.nn.gelu(means(input) * 0.1) * 0.5}
 
 
 def call(images: Any) -> Any:
@@ -188,6 +196,36 @@ def test_another_engine_gives_the_same_rows_and_is_pinned(
     said = hublabel.run()
     assert said.code == 2
     assert 'model.engine: the run has "openvino", now it is "tensorflow"' in said.err
+
+
+def test_a_broken_rewriting_never_reaches_a_row(
+    hublabel: Hublabel, colour_labels: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rows of a run whose rewriting mixes up the classes, and of one that rewrites nothing."""
+    path = save_signature(hublabel.output.parent / "model", gelu_logits, image_spec())
+    use_model(hublabel, path, f"labels: {colour_labels}")
+    real = rewriting.rewritten
+    made = []
+
+    def mixing(function: Any) -> Any:
+        made.append(real(function))
+        return lambda images: [output[:, ::-1] for output in made[-1](images)]
+
+    def failing(function: Any) -> Any:
+        raise ValueError("not to be rewritten")
+
+    found = []
+    for rewritten, cache in ((mixing, "cache"), (mixing, "cache"), (failing, "another")):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(hublabel.output.parent / cache))
+        monkeypatch.setattr(rewriting, "rewritten", rewritten)
+        _loaded.clear()  # as in a process of its own
+        output = Path(f"{hublabel.output}-{len(found)}")
+        assert hublabel.run("--set", f"output.path={output}").code == 0
+        found.append([(row["uri"], row["label"], row["top_k"]) for row in read_rows(output)])
+    assert found[0] == found[1] == found[2]
+    assert len({label for _, label, _ in found[0]}) > 1
+    assert len(made) == 1
+    assert sum("the model's graph is used as it is" in message for message in caplog.messages) == 2
 
 
 @pytest.mark.slow

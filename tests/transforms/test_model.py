@@ -190,7 +190,7 @@ def test_what_a_model_raises_is_one_line(fussy: Path) -> None:
 class Memory:
     """An engine in whose memory no more images fit than `fits`."""
 
-    title = "memory"
+    title, rewritten = "memory", False
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fits: int, piece: int, calls: int = 1) -> None:
         self.fits, self.calls, self.division = fits, [], Division(piece, calls)
@@ -298,7 +298,7 @@ def test_not_even_one_image_fits(monkeypatch: pytest.MonkeyPatch) -> None:
 class Together:
     """An engine whose calls each wait for another one that is under way, and may be told to fail for some images."""
 
-    title, division = "together", Division(2, 2)
+    title, division, rewritten = "together", Division(2, 2), False
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.meet, self.most, self.under_way = threading.Barrier(2), 0, 0

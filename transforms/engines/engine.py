@@ -52,6 +52,7 @@ class ModelSpec:
         precision: what it multiplies in, one of `PRECISIONS`; outputs are float32 in any case.
         fingerprint: digest of the SavedModel's files, under which a comparison is remembered; "" remembers none.
         source: where a worker gets the files from, `path` being the launcher's; None: they are at `path`.
+        rewriting: whether TensorFlow may use a rewritten graph; see `rewriting`.
     """
 
     path: str
@@ -65,6 +66,7 @@ class ModelSpec:
     precision: str = "float32"
     fingerprint: str = ""
     source: ModelSource | None = None
+    rewriting: bool = True
 
 
 class Engine(Protocol):
@@ -73,10 +75,13 @@ class Engine(Protocol):
     Attributes:
         title: the engine and its version, for people.
         division: how a batch is best spread over its calls.
+        rewritten: what was compiled is not the model's own graph but one made of it; before that, whether it may be.
+            Set to False, the model's own is compiled from then on.
     """
 
     title: str
     division: Division
+    rewritten: bool
 
     def ahead(self, images: np.ndarray) -> Any:
         """What a call takes in place of `images`: their copy on a GPU, made while an earlier batch is computed there.

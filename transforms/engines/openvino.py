@@ -45,6 +45,8 @@ class OpenVINOEngine:
         ModelError: it is no SavedModel, not one that OpenVINO takes, or has no such input or output, or other images.
     """
 
+    rewritten = False  # to be compared it is in any case
+
     def __init__(self, spec: ModelSpec) -> None:
         if spec.signature != SIGNATURE:
             asked = "the object itself" if spec.signature is None else f"signature {spec.signature!r}"

@@ -25,7 +25,7 @@ from transforms.programs import program, same_modules
 
 
 class Reference:
-    """TensorFlow with the model of `spec`, started at once, asked once."""
+    """TensorFlow with the model of `spec` as it was published, started at once, asked once."""
 
     title = ""  # TensorFlow and its version, once it has answered
 
@@ -39,7 +39,8 @@ class Reference:
         )
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has died: `outputs` will tell
-            self._process.stdin.write(pickle.dumps(replace(spec, engine="tensorflow", precision="float32")))
+            asked = replace(spec, engine="tensorflow", precision="float32", rewriting=False)
+            self._process.stdin.write(pickle.dumps(asked))
             self._process.stdin.flush()
 
     def outputs(self, batches: Sequence[np.ndarray]) -> list[Outputs | str]:

@@ -6,10 +6,12 @@ import itertools
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from transforms.engines.agreement import remembered
 from transforms.engines.division import Division, divide, shared
 from transforms.engines.engine import (
     NO_BFLOAT16,
@@ -45,6 +47,7 @@ class TensorFlowEngine:
         self.division = _division(spec, self._gpu)
         _choose_precision(spec.precision, self._gpu)
         self._function = _load(spec)
+        self.rewritten = spec.rewriting and spec.precision == "float32" and self._gpu is None
         if self._gpu is not None:
             _log.info("%s on %s: whole batches, the next one copied ahead, %s", self.title, self._gpu, spec.precision)
 
@@ -62,7 +65,52 @@ class TensorFlowEngine:
 
     def compile(self, batch_size: int) -> Call:
         """A function of images [batch_size, H, W, 3], traced for this one shape."""
-        return _freeze(self._spec, self._function, batch_size)
+        import tensorflow as tf
+
+        try:
+            traced = _traced(self._spec, self._function, batch_size)
+            serving = self._faster(traced, batch_size) if self.rewritten else None
+            self.rewritten = serving is not None
+            if serving is None:
+                serving = _with_constants(traced, self._spec) if _gains_by_constants(traced) else traced
+        except ModelError:
+            raise
+        except (TypeError, ValueError, tf.errors.OpError) as error:
+            shape = [batch_size, *self._spec.image_shape]
+            raise ModelError(f"the model does not take {self._spec.dtype} {shape}: {_first_line(error)}") from error
+        return _call(serving)
+
+    def _faster(self, traced: Any, batch_size: int) -> Any:
+        """The function rewritten, where that gains, can be done and is not known to give something else."""
+        import tensorflow as tf
+
+        if not _has(traced, "Erf"):
+            return None
+        before = remembered(replace(self._spec, batch_size=batch_size), self.title)
+        if before is not None and not before.agrees:
+            _log.warning("%s; compared by an earlier run: the model's graph is used as it is", before.said)
+            return None
+        from transforms.engines.rewriting import rewritten
+
+        try:
+            fast, plain = _by_kind(rewritten(traced), self._spec), traced
+        except (TypeError, ValueError, tf.errors.OpError) as error:  # all that is not known there ends in one of these
+            _log.info("the model's graph is used as it is: %s", _first_line(error))
+            return None
+
+        def call(images: Any) -> Any:
+            nonlocal fast
+            try:
+                return fast(images)
+            except tf.errors.ResourceExhaustedError:
+                raise
+            except tf.errors.OpError as error:
+                found = plain(images)  # which raises when it is not for the rewriting
+                _log.warning("the model's graph is used as it is; rewritten it fails: %s", _first_line(error))
+                fast, self.rewritten = plain, False
+                return found
+
+        return call
 
 
 def _division(spec: ModelSpec, gpu: str | None) -> Division:
@@ -133,24 +181,23 @@ def _load(spec: ModelSpec) -> Any:
     return function
 
 
-def _freeze(spec: ModelSpec, function: Any, batch_size: int) -> Call:
-    """A function of an ndarray [batch_size, H, W, 3] to a dict of arrays."""
+def _traced(spec: ModelSpec, function: Any, batch_size: int) -> Any:
+    """A concrete function of images [batch_size, H, W, 3] to the spec's outputs."""
     import tensorflow as tf
 
-    shape = (batch_size, *spec.image_shape)
-
     # Autograph has nothing to translate here, and would wrap what the model raises in a page of its own.
-    @tf.function(input_signature=[tf.TensorSpec(shape, spec.dtype, name="images")], autograph=False)
+    @tf.function(
+        input_signature=[tf.TensorSpec((batch_size, *spec.image_shape), spec.dtype, name="images")], autograph=False
+    )
     def serve(images: Any) -> dict[str, Any]:
         return _choose_outputs(function(images), spec)
 
-    try:
-        traced = serve.get_concrete_function()
-        serving = _faster(traced, spec) or (_with_constants(traced, spec) if _gains_by_constants(traced) else traced)
-    except ModelError:
-        raise
-    except (TypeError, ValueError, tf.errors.OpError) as error:
-        raise ModelError(f"the model does not take {spec.dtype} {list(shape)}: {_first_line(error)}") from error
+    return serve.get_concrete_function()
+
+
+def _call(serving: Any) -> Call:
+    """`serving` as a function of arrays."""
+    import tensorflow as tf
 
     def call(images: np.ndarray) -> Outputs:
         try:
@@ -187,35 +234,6 @@ def _with_constants(traced: Any, spec: ModelSpec) -> Any:
 def _by_kind(function: Any, spec: ModelSpec) -> Any:
     kinds = sorted(kind for kind, _ in spec.outputs)  # a function's dict comes out flattened in this order
     return lambda images: dict(zip(kinds, function(images), strict=True))
-
-
-def _faster(traced: Any, spec: ModelSpec) -> Any:
-    """The function rewritten, where that gains and can be done; see `rewriting`."""
-    import tensorflow as tf
-
-    if spec.precision != "float32" or _gpu() is not None or not _has(traced, "Erf"):
-        return None
-    from transforms.engines.rewriting import rewritten
-
-    try:
-        fast, plain = _by_kind(rewritten(traced), spec), traced
-    except (TypeError, ValueError, tf.errors.OpError) as error:  # all that is not known there ends in one of these
-        _log.info("the model's graph is used as it is: %s", _first_line(error))
-        return None
-
-    def call(images: Any) -> Any:
-        nonlocal fast
-        try:
-            return fast(images)
-        except tf.errors.ResourceExhaustedError:
-            raise
-        except tf.errors.OpError as error:
-            found = plain(images)  # which raises when it is not for the rewriting
-            _log.warning("the model's graph is used as it is; rewritten it fails: %s", _first_line(error))
-            fast = plain
-            return found
-
-    return call
 
 
 def _tensor(images: Any) -> Any:

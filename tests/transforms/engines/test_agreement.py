@@ -44,6 +44,7 @@ class Oracle:
     def __init__(self, error: float = 0.0, wrong: int = 0, fails: Sequence[int] = ()) -> None:
         self.error, self.wrong, self.fails = error, wrong, fails
         self.asked: list[np.ndarray] = []
+        self.closed = False
 
     def outputs(self, batches: Sequence[np.ndarray]) -> list[Outputs | str]:
         self.asked += batches
@@ -52,6 +53,9 @@ class Oracle:
         for number in self.fails:
             found[number] = "InvalidArgumentError: it is bad"
         return found
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def classifier(monkeypatch: pytest.MonkeyPatch, plain: Path, oracle: Oracle, **changes: Any) -> Classifier:
@@ -210,7 +214,7 @@ def test_differences(found: list[list[float]], expected: list[list[float]], diff
 
 
 def test_synthetic_images_of_bytes() -> None:
-    images = Comparison(replace(SPEC, dtype="uint8"), "", Oracle()).synthetic(5)
+    images = Comparison(replace(SPEC, dtype="uint8"), "", Oracle).synthetic(5)
     assert images.shape == (5, *SPEC.image_shape)
     assert images.dtype == np.uint8
     assert images.min() < 20

@@ -125,7 +125,7 @@ def test_a_copy_on_the_gpu_can_be_halved(plain: Path, gpu: str) -> None:
 class Slow:
     """An engine whose calls wait to be let go, and which counts the batches that are copied."""
 
-    title, division = "slow", Division(4, 1)
+    title, division, rewritten = "slow", Division(4, 1), False
 
     def __init__(self) -> None:
         self.copied = threading.Semaphore(0)

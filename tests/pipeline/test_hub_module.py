@@ -40,6 +40,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def comparisons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Rewritten graphs are compared once for all of the tests, and not remembered behind them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))

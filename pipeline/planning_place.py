@@ -19,7 +19,7 @@ from transforms.locations import is_store, size_of, version_of
 from transforms.read import uri_scheme
 
 # From so many bytes of lists on. A launcher plans two million URIs of 45 bytes a second (docs/scale.md), so these in
-# three minutes, which is what Dataflow takes to start a job.
+# three minutes; for less, a job of its own is hardly worth its start.
 AUTO_BYTES = 16 << 30
 
 

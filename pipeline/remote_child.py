@@ -90,7 +90,7 @@ def run(output: str, shards: list[Shard], tell: Tell, orders: Orders) -> None:
             tell("say", text=f"{known} is not known there any more")
         elif known.ends_with_launcher:
             job.cancel()
-            tell("say", text=f"{known} has lost its workers with its launcher, and is cancelled")
+            tell("say", text=f"{known} cannot be attached to without its launcher, and is cancelled")
         else:
             known = save_job(storage, known, id=job.id)
             tell("say", text=f"attached to {known}")

@@ -10,6 +10,8 @@ RUNNERS: tuple[str, ...] = get_args(RunnerName)
 LOCAL: Final = "DirectRunner"
 DATAFLOW: Final = "DataflowRunner"
 
+OWN_FLINK = ("[auto]", "[local]")  # of `flink_master`: inside the job server; the first is what Beam takes for none
+
 # Options that say where a remote runner is.
 PLACES: dict[str, tuple[str, ...]] = {
     "FlinkRunner": ("job_endpoint", "flink_master"),
@@ -55,7 +57,7 @@ def workers_are_here(runner: str, options: Mapping[str, Any]) -> bool:
     if environment := options.get("environment_type"):
         return bool(environment == "LOOPBACK")
     # Beam's defaults: these two run on this machine unless told otherwise.
-    local_flink = runner == "FlinkRunner" and options.get("flink_master", "[auto]") in ("[auto]", "[local]")
+    local_flink = runner == "FlinkRunner" and options.get("flink_master", OWN_FLINK[0]) in OWN_FLINK
     return local_flink or runner == "PrismRunner"
 
 

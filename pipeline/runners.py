@@ -17,6 +17,7 @@ from apache_beam.runners.runner import PipelineRunner
 
 from pipeline.dataflow_jobs import DataflowJob, find_dataflow_job
 from pipeline.errors import UsageError
+from pipeline.flink_jobs import find_flink_job
 from pipeline.flink_server import flink_options
 from pipeline.job_service import NamedJobs
 from pipeline.prism import prism_options
@@ -161,7 +162,7 @@ def _dataflow_job(result: Any) -> RemoteJob:
 
 _KINDS = {
     "DirectRunner": _Kind(_direct),
-    "FlinkRunner": _Kind(_flink, _service_job, find_service_job),
+    "FlinkRunner": _Kind(_flink, _service_job, find_flink_job),
     "DataflowRunner": _Kind(_dataflow, _dataflow_job, find_dataflow_job),
     "PortableRunner": _Kind(_portable, _service_job, find_service_job),
     "PrismRunner": _Kind(_prism, _service_job, find_service_job),

@@ -29,7 +29,7 @@ class Exchange(BaseHTTPRequestHandler):
         else:
             answer(self)
 
-    do_HEAD = do_GET
+    do_HEAD = do_PATCH = do_GET
 
     def answer(self, body: bytes = b"", status: int = 200, length: int | None = None, **headers: str) -> None:
         """Answer; `length` is what Content-Length claims. Underscores in names of headers become hyphens."""

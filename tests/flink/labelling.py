@@ -77,6 +77,7 @@ class FlinkRun:
         name: of its output.
         environment: further variables of the command.
         options: further ones of the runner.
+        own_server: whether the command starts a job server for the cluster itself.
         began: Unix time.
     """
 
@@ -85,6 +86,7 @@ class FlinkRun:
     name: str
     environment: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    own_server: bool = False
     began: float = field(default_factory=time.time)
 
     def __post_init__(self) -> None:
@@ -103,6 +105,15 @@ class FlinkRun:
         if self.session is None:
             return {"runner.options": "{flink_master: '[local]', parallelism: 2}"}
         ports = self.session.ports
+        if self.own_server:
+            options = {
+                "flink_master": f"{HOST}:{ports.rest}",
+                "environment_type": "EXTERNAL",
+                "environment_config": f"{HOST}:{ports.workers}",
+                "parallelism": 1,  # slow, to outlast the start of another launcher
+            }
+            staged = self.pictures.witness.folder / "staged"
+            return {"runner.options": json.dumps(options), "model.staging": staged}
         return {
             "runner.options.job_endpoint": f"{HOST}:{ports.jobs}",
             "runner.options.environment_config": f"{HOST}:{ports.workers}",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import psutil
 import pytest
 
@@ -114,3 +117,27 @@ def test_running_again_attaches_to_the_job_of_a_killed_launcher(session: Session
     assert run.wait() == 0, run.said()
     assert run.problems() == []
     assert run.job() == {"state": "FINISHED", "failures": []}  # one job, or there would be two of the name
+
+
+def test_the_job_of_a_killed_launcher_with_a_job_server_of_its_own_is_cancelled(
+    session: Session, pictures: Pictures, jars: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed with all its processes, as by a machine that goes: none is left that would cancel the job.
+
+    Nobody can attach to it, and it would go on beside its successor.
+    """
+    monkeypatch.setenv("HUBLABEL_FLINK", str(jars))
+    run = FlinkRun(pictures, session, "killed-with-its-server", own_server=True)
+    parts = in_the_middle(run)
+    name = json.loads((run.output / "job.json").read_text())["name"]
+    for process in [*psutil.Process(run.process.pid).children(recursive=True), run.process]:
+        process.kill()
+    assert run.wait() == -9
+    run.start()
+    assert run.wait() == 0, run.said()
+    assert "cannot be attached to without its launcher, and is cancelled" in run.said()
+    assert run.problems(kills=1) == []
+    assert checks.changed_parts(parts, run.output) == []
+    states = {job["name"]: job["state"] for job in session.ask("jobs/overview")["jobs"]}
+    assert states[name] == "CANCELED"
+    assert run.job()["state"] == "FINISHED"

@@ -247,7 +247,7 @@ def test_a_job_whose_workers_went_with_its_launcher_is_not_waited_for(
     all_there_is.run(Shard(0, 0, 4))
     assert job.cancelled == 1
     assert all_there_is.submitted == [[Shard(0, 0, 4)]]
-    assert all_there_is.said[0] == f"{KNOWN} has lost its workers with its launcher, and is cancelled"
+    assert all_there_is.said[0] == f"{KNOWN} cannot be attached to without its launcher, and is cancelled"
     assert all_there_is.orders.job.id == "id-1"  # of the successor
 
 
@@ -263,7 +263,9 @@ def test_whether_a_job_has_lost_its_workers_is_its_own_affair(
     commit(storage, Shard(0, 0, 4))
     all_there_is.run(Shard(0, 0, 4), Shard(0, 1, 4))
     assert job.cancelled == (not goes_on)
-    told = f"attached to {KNOWN}" if goes_on else f"{KNOWN} has lost its workers with its launcher, and is cancelled"
+    told = (
+        f"attached to {KNOWN}" if goes_on else f"{KNOWN} cannot be attached to without its launcher, and is cancelled"
+    )
     assert all_there_is.said == [told, "submitted job id-2 (PortableRunner at host:1)"]
     assert (all_there_is.orders.job is not None) == goes_on  # only a job of this process ends with it
 

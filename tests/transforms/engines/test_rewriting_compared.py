@@ -202,6 +202,36 @@ def test_a_batch_computed_meanwhile_is_computed_again(spec: ModelSpec, monkeypat
     assert oracle.asked == 1
 
 
+def test_a_batch_that_comes_too_late_to_be_compared_is_computed_again(
+    spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Computed by the broken rewriting, and handed on only when the first batch has been found wrong."""
+    Broken(monkeypatch, 1.0)
+    oracle = Oracle(monkeypatch, spec)
+    model = Classifier(spec)
+    computed, compared, found = threading.Event(), threading.Event(), {}
+    real = model._in_ever_smaller_pieces
+    second = threading.Thread(target=lambda: found.update(model(noise(2))))
+
+    def held(images: Any) -> Outputs:
+        outputs = real(images)
+        if threading.current_thread() is second and not computed.is_set():
+            computed.set()
+            assert compared.wait(timeout=30)
+        return outputs
+
+    def meanwhile() -> None:
+        second.start()
+        assert computed.wait(timeout=30)
+
+    monkeypatch.setattr(model, "_in_ever_smaller_pieces", held)
+    oracle.meanwhile = meanwhile
+    assert model(noise(1))["logits"].tolist() == own(spec, noise(1))
+    compared.set()
+    second.join()
+    assert found["logits"].tolist() == own(spec, noise(2))
+
+
 def test_a_reference_that_dies_leaves_the_models_own_graph(
     spec: ModelSpec, cache: Path, monkeypatch: pytest.MonkeyPatch, told: pytest.LogCaptureFixture
 ) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from pipeline.reading import reader
 from pipeline.record import RunRecord
 from transforms.engines.engine import Outputs
 from transforms.engines.reference import Reference
-from transforms.model import Classifier, ModelCallError, load_classifier
+from transforms.model import Classifier, ModelCallError, ModelError, load_classifier
 from transforms.records import Row, Shard
 from transforms.storage import Storage
 
@@ -55,6 +57,13 @@ class Agreement:
         return f"{self.precision} against float32 ({self.reference}) on {self.images} images: {', '.join(found)}"
 
 
+class Sample(NamedTuple):
+    """Batches of images and, of those in each that are no padding, the outputs."""
+
+    batches: Sequence[np.ndarray]
+    outputs: Sequence[Outputs]
+
+
 @contextmanager
 def float32_reference(config: RunConfig, record: RunRecord, storage: Storage) -> Iterator[Reference | None]:
     """What to compare with, which starts while the caller does else; None where a run has nothing to compare.
@@ -68,15 +77,16 @@ def float32_reference(config: RunConfig, record: RunRecord, storage: Storage) ->
         yield reference
 
 
-def tell_agreement(
+@contextmanager
+def telling_agreement(
     reference: Reference | None,
     config: RunConfig,
     record: RunRecord,
     storage: Storage,
     shards: Sequence[Shard],
     say: Callable[[str], None],
-) -> None:
-    """Measure, once a run, what its precision changes; say it and keep it.
+) -> Iterator[None]:
+    """Measure, once a run, what its precision changes; say it and keep it. TensorFlow computes beside the body.
 
     Args:
         reference: see `float32_reference`.
@@ -84,29 +94,39 @@ def tell_agreement(
         say: takes one line for people.
 
     Raises:
-        ModelError: TensorFlow does not take the model.
+        ModelError: before the body: TensorFlow does not take the model.
     """
     if reference is None:
+        yield
         return
-    agreement = _measured(reference, config, record, shards)
-    storage.replace(NAME, (json.dumps(asdict(agreement), indent=2) + "\n").encode())
-    say(str(agreement))
-
-
-def _measured(reference: Reference, config: RunConfig, record: RunRecord, shards: Sequence[Shard]) -> Agreement:
     classifier = load_classifier(model_spec(config, record.model, record.model_fingerprint))
-    given = filled_batches(config, _rows(record, shards), classifier)
-    return agreement_on(given, config, classifier, reference)
+    sample = sample_outputs(filled_batches(config, _rows(record, shards), classifier), classifier)
+    reference.load()
+
+    def tell() -> None:
+        try:
+            agreement = agreement_on(sample, config, reference)
+        except ModelError as error:
+            say(f"{config.model.precision} could not be compared with float32: {error}")
+            return
+        storage.replace(NAME, (json.dumps(asdict(agreement), indent=2) + "\n").encode())
+        say(str(agreement))
+
+    with ThreadPoolExecutor(1, "agreement") as pool:
+        told = pool.submit(tell)
+        try:
+            yield
+        except BaseException:
+            reference.close()  # nobody waits for it
+            raise
+        told.result()
 
 
-def agreement_on(
-    given: Iterable[tuple[np.ndarray, int]], config: RunConfig, classifier: Classifier, reference: Reference
-) -> Agreement:
-    """Compare what `classifier` says with what TensorFlow does in float32.
+def sample_outputs(given: Iterable[tuple[np.ndarray, int]], classifier: Classifier) -> Sample:
+    """What `classifier` says of a sample.
 
     Args:
         given: batches of images, and how many in each are no padding.
-        reference: what is asked for the latter; nothing is where no image can be read.
     """
     batches, found = [], []
     for images, count in given:
@@ -116,11 +136,20 @@ def agreement_on(
             continue
         batches.append(images)
         found.append({kind: output[:count] for kind, output in outputs.items()})
-    if not batches:
+    return Sample(batches, found)
+
+
+def agreement_on(sample: Sample, config: RunConfig, reference: Reference) -> Agreement:
+    """Compare what was said of `sample` with what TensorFlow does in float32.
+
+    Raises:
+        ModelError: TensorFlow does not take the model, or its process died.
+    """
+    if not sample.batches:
         return Agreement(config.model.precision, "", 0, None, None, {})
     pairs = [
         (ours, {kind: output[: len(ours[kind])] for kind, output in theirs.items()})
-        for ours, theirs in zip(found, reference.outputs(batches), strict=True)
+        for ours, theirs in zip(sample.outputs, reference.outputs(sample.batches), strict=True)
         if not isinstance(theirs, str)
     ]
     return _agreement(config, reference.title, pairs)

@@ -24,7 +24,7 @@ from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any, BinaryIO, NoReturn
 
-from pipeline.agreement import float32_reference, tell_agreement
+from pipeline.agreement import float32_reference, telling_agreement
 from pipeline.config import RunConfig, config_from_resolved
 from pipeline.coverage import any_labelled
 from pipeline.errors import HublabelError
@@ -107,18 +107,10 @@ def run(output: str, shards: list[Shard], tell: Any) -> None:
     with float32_reference(config, record, storage) as reference:
         columns, labels = _model_and_beam(config, record)
         _collect_again()
-        tell_agreement(reference, config, record, storage, shards, lambda text: tell("say", text=text))
-    columns = replace(columns, carried=carried_columns(storage, config.input.columns))
-    tell("phase", name="labelling")
-
-    import apache_beam as beam
-
-    from pipeline.graph import label
-    from pipeline.runners import runner_and_options
-
-    runner, options = runner_and_options(config.runner.name, config.runner.options)
-    with beam.Pipeline(runner=runner, options=options) as pipeline:
-        label(pipeline, config, record, shards, columns, labels, any_labelled(storage, record.plan))
+        columns = replace(columns, carried=carried_columns(storage, config.input.columns))
+        with telling_agreement(reference, config, record, storage, shards, lambda text: tell("say", text=text)):
+            tell("phase", name="labelling")
+            _label(config, record, shards, columns, labels, any_labelled(storage, record.plan))
 
 
 def _model_and_beam(config: RunConfig, record: RunRecord) -> tuple[Columns, tuple[str, ...] | None]:
@@ -133,6 +125,17 @@ def _model_and_beam(config: RunConfig, record: RunRecord) -> tuple[Columns, tupl
 
         faulthandler.cancel_dump_traceback_later()
         return loading.result()
+
+
+def _label(config: RunConfig, record: RunRecord, shards: list[Shard], *found: Any) -> None:
+    import apache_beam as beam
+
+    from pipeline.graph import label
+    from pipeline.runners import runner_and_options
+
+    runner, options = runner_and_options(config.runner.name, config.runner.options)
+    with beam.Pipeline(runner=runner, options=options) as pipeline:
+        label(pipeline, config, record, shards, *found)
 
 
 def _collect_again() -> None:

@@ -65,27 +65,27 @@ def quantize(config: RunConfig, folder: Path, images: int, console: Voice) -> Ag
 
     Images are a random sample of the input; those the result is compared on are others than it is calibrated on.
     """
-    from pipeline.agreement import agreement_on, filled_batches
+    from pipeline.agreement import agreement_on, filled_batches, sample_outputs
     from pipeline.check.command import draw, import_quietly
     from pipeline.loading import model_spec
     from pipeline.resolve import resolve_model
     from transforms.engines.reference import Reference
     from transforms.model import Classifier
 
-    sample = draw(config, console, images + HELD_OUT)
+    drawn = draw(config, console, images + HELD_OUT)
     model = resolve_model(config.model.handle, config.model.sha256, console)
     import_quietly()
     spec = replace(model_spec(config, model), precision="float32")
-    calibrating, held_out = _parted(sample.rows, images)
+    calibrating, held_out = _parted(drawn.rows, images)
     with _new_folder(folder) as scratch:
         shutil.copytree(model, scratch, dirs_exist_ok=True)
         console.print("calibrating ...")
         used = _quantize(spec, scratch, _images(config, calibrating))
         console.print("comparing with float32 ...")
         classifier = Classifier(replace(spec, path=str(scratch), precision="int8"))
-        given = filled_batches(config, held_out, classifier)
         with contextlib.closing(Reference(spec)) as reference:
-            agreement = agreement_on(given, config, classifier, reference)
+            sample = sample_outputs(filled_batches(config, held_out, classifier), classifier)
+            agreement = agreement_on(sample, config, reference)
         facts = {
             "images": used,
             "openvino": version("openvino"),

@@ -18,7 +18,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, BinaryIO
 
-from pipeline.agreement import float32_reference, tell_agreement
+from pipeline.agreement import float32_reference, telling_agreement
 from pipeline.child import MARKS_PATIENCE, child_main, finish, root_cause
 from pipeline.config import RunConfig, config_from_resolved
 from pipeline.errors import HublabelError
@@ -121,11 +121,12 @@ def _submit(
     known = new_job(name, place(name, options), str(options.get("job_name", "hublabel")), bound)
     with float32_reference(config, record, storage) as reference:
         pipeline = pipeline_for(storage, record, config, shards, known.name, partial(_say, tell))
-        tell_agreement(reference, config, record, storage, shards, partial(_say, tell))
-    tell("phase", name="submitting the job")
-    save_job(storage, known)
-    job = submitted(name, pipeline.run())
-    return save_job(storage, known, id=job.id), job
+        with telling_agreement(reference, config, record, storage, shards, partial(_say, tell)):
+            tell("phase", name="submitting the job")
+            save_job(storage, known)
+            job = submitted(name, pipeline.run())
+            known = save_job(storage, known, id=job.id)
+    return known, job
 
 
 def _say(tell: Tell, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import pytest
 
 from pipeline.agreement import Agreement, _agreement, _spread
 from pipeline.config import RunConfig
+from pipeline.errors import HublabelError
 from tests.pipeline.running import Hublabel
+from transforms.engines.engine import ModelError
 from transforms.engines.processor import has_bfloat16
+from transforms.engines.reference import Reference
 
 needs_bfloat16 = pytest.mark.skipif(not has_bfloat16(), reason="this processor has no bfloat16")
 
@@ -109,6 +113,68 @@ def test_a_run_in_another_precision_says_how_far_it_agrees(
     again = hublabel.run(*settings)
     assert again.code == 0, again.err
     assert "against float32" not in again.err  # measured once a run
+
+
+BFLOAT16 = ("--set", "model.precision=bfloat16", "--set", "model.engine=openvino")
+
+
+def fails(reference: Reference, *_: Any) -> None:
+    raise ModelError("the process that asks TensorFlow died (exit code -9)")
+
+
+@needs_bfloat16
+def test_a_model_that_tensorflow_does_not_take_labels_nothing(
+    hublabel: Hublabel, picture_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Reference, "load", fails)
+    said = hublabel.run(*BFLOAT16)
+    assert said.code == 1
+    assert "the process that asks TensorFlow died (exit code -9)" in said.err
+    assert not hublabel.parts()
+
+
+@needs_bfloat16
+def test_a_comparison_that_fails_is_told_and_made_by_the_next_session(
+    hublabel: Hublabel, picture_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Reference, "outputs", fails)
+        said = hublabel.run(*BFLOAT16)
+    assert said.code == 0, said.err
+    assert "bfloat16 could not be compared with float32: the process that asks TensorFlow died" in said.err
+    assert not (hublabel.output / "agreement.json").exists()
+    assert len(hublabel.rows()) == 10
+    (hublabel.output / "_SUCCESS").unlink()
+    hublabel.parts()[0].unlink()
+    assert "bfloat16 against float32 (TensorFlow " in hublabel.run(*BFLOAT16).err
+    assert json.loads((hublabel.output / "agreement.json").read_text())["images"] > 0
+
+
+@needs_bfloat16
+def test_labelling_that_fails_does_not_wait_for_the_comparison(
+    hublabel: Hublabel, picture_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+    close = Reference.close
+
+    def outputs(reference: Reference, batches: Any) -> None:
+        assert ended.wait(60)
+        fails(reference)
+
+    def closed(reference: Reference) -> None:
+        close(reference)
+        ended.set()
+
+    def label(*_: Any) -> None:
+        assert not ended.is_set()
+        raise HublabelError("no labels today")
+
+    monkeypatch.setattr(Reference, "outputs", outputs)
+    monkeypatch.setattr(Reference, "close", closed)
+    monkeypatch.setattr("pipeline.child._label", label)
+    said = hublabel.run(*BFLOAT16)
+    assert said.code == 1
+    assert "no labels today" in said.err
 
 
 def test_exact_runs_measure_nothing(hublabel: Hublabel, picture_folder: Path) -> None:

@@ -27,7 +27,7 @@ from transforms.programs import program, same_modules
 class Reference:
     """TensorFlow with the model of `spec` as it was published, started at once, asked once."""
 
-    title = ""  # TensorFlow and its version, once it has answered
+    title = ""  # TensorFlow and its version, once it has loaded the model
 
     def __init__(self, spec: ModelSpec) -> None:
         self._process = subprocess.Popen(
@@ -37,11 +37,12 @@ class Reference:
             # On processors, where float32 is exact, and a GPU's memory is left alone.
             env=same_modules(CUDA_VISIBLE_DEVICES="-1"),
         )
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has died: `outputs` will tell
-            asked = replace(spec, engine="tensorflow", precision="float32", rewriting=False)
-            self._process.stdin.write(pickle.dumps(asked))
-            self._process.stdin.flush()
+        self._send(replace(spec, engine="tensorflow", precision="float32", rewriting=False))
+
+    def load(self) -> None:
+        """Return when TensorFlow has loaded the model. Raises ModelError: it cannot, or its process died."""
+        if not self.title:
+            self.title = self._answer()
 
     def outputs(self, batches: Sequence[np.ndarray]) -> list[Outputs | str]:
         """Outputs of each batch, or what TensorFlow fails on it with. The process ends.
@@ -52,22 +53,39 @@ class Reference:
         Raises:
             ModelError: TensorFlow cannot load the model, or its process died.
         """
-        answer, _ = self._process.communicate(pickle.dumps(list(batches)))
-        if self._process.returncode:
-            raise ModelError(f"the process that asks TensorFlow died (exit code {self._process.returncode})")
-        found = pickle.loads(answer)
-        if isinstance(found, ModelError):
-            raise found
-        self.title, outputs = found
-        return outputs
+        self.load()
+        self._send(list(batches))
+        found = self._answer()
+        self._process.wait()
+        return found
 
     def close(self) -> None:
-        """End the process without asking."""
+        """End the process, whatever it is asked."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+
+    def _send(self, what: object) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has died: `_answer` will tell
+            pickle.dump(what, self._process.stdin)
+            self._process.stdin.flush()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        try:
+            found = pickle.load(self._process.stdout)
+        except (EOFError, pickle.UnpicklingError):  # an answer that was cut is the latter
+            raise ModelError(f"the process that asks TensorFlow died (exit code {self._process.wait()})") from None
+        if isinstance(found, ModelError):
+            raise found
+        return found
 
 
-def _ask(engine: Engine, batches: Sequence[np.ndarray]) -> tuple[str, list[Outputs | str]]:
+def _ask(engine: Engine, batches: Sequence[np.ndarray]) -> list[Outputs | str]:
     call = engine.compile(len(batches[0]))
     found: list[Outputs | str] = []
     for batch in batches:
@@ -75,7 +93,7 @@ def _ask(engine: Engine, batches: Sequence[np.ndarray]) -> tuple[str, list[Outpu
             found.append({kind: output.reshape(len(batch), -1) for kind, output in call(batch).items()})
         except ModelCallError as error:
             found.append(str(error))
-    return engine.title, found
+    return found
 
 
 def _serve() -> None:
@@ -86,17 +104,14 @@ def _serve() -> None:
     import_lean("tensorflow")
     from transforms.engines.tensorflow import TensorFlowEngine
 
-    spec = pickle.load(sys.stdin.buffer)
-    answer: Any
-    try:
-        engine = TensorFlowEngine(spec)
-        answer = _ask(engine, pickle.load(sys.stdin.buffer))
-    except ModelError as error:
-        answer = error
-    except EOFError:  # nobody asks any more
-        return
-    pickle.dump(answer, answers)
-    answers.flush()
+    with answers, contextlib.suppress(EOFError):  # nobody asks any more
+        try:
+            engine = TensorFlowEngine(pickle.load(sys.stdin.buffer))
+            pickle.dump(engine.title, answers)
+            answers.flush()
+            pickle.dump(_ask(engine, pickle.load(sys.stdin.buffer)), answers)
+        except ModelError as error:
+            pickle.dump(error, answers)
 
 
 if __name__ == "__main__":

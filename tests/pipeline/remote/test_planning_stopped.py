@@ -79,7 +79,7 @@ def job_of(output: Path) -> JobRecord:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("stop", "slow_pool"),
-    [(interrupt, 0.3), (kill, 0.3), pytest.param(kill_all, 1.5, marks=pytest.mark.long)],
+    [(interrupt, 0.3), (kill, 0.3), (kill_all, 0.75)],
     indirect=["slow_pool"],
 )
 def test_planning_begins_anew(

@@ -32,7 +32,7 @@ from pipeline.job import parse_job
 from pipeline.loading import columns_and_labels
 from pipeline.record import RunRecord, load_record
 from transforms.attempts import withdraw_marks
-from transforms.lean import import_lean
+from transforms.lean import STORES, import_lean
 from transforms.masked_output import mask_output
 from transforms.masking import mask_values
 from transforms.parts import DamagedPartError
@@ -119,7 +119,7 @@ def _model_and_beam(config: RunConfig, record: RunRecord) -> tuple[Columns, tupl
         loading = pool.submit(columns_and_labels, config, record.model, record.model_fingerprint)
         # Should native code of the two ever wait for each other, the parent starts another child.
         faulthandler.dump_traceback_later(IMPORT_PATIENCE, exit=True, file=sys.__stderr__ or sys.stderr)
-        import_lean("apache_beam")
+        import_lean("apache_beam", *STORES)
         import pipeline.graph
         import pipeline.runners  # noqa: F401
 

@@ -45,6 +45,24 @@ print("openvino_telemetry" in sys.modules)
     assert said_by(code).splitlines() == [library, "False"]
 
 
+def test_beam_does_without_clients_of_stores_that_are_not_read_through_it() -> None:
+    code = """
+import sys, warnings
+warnings.simplefilter("ignore")
+from transforms.lean import STORES, import_lean
+beam = import_lean("apache_beam", *STORES)
+print(sorted({*STORES, "google.cloud.storage"} & set(sys.modules)))
+with beam.Pipeline("DirectRunner") as pipeline:
+    pipeline | beam.Create([1, 2]) | beam.Map(print)
+from apache_beam.io.filesystem import FileSystem
+print(sorted({kind.scheme() for kind in FileSystem.get_all_subclasses()} & {"azfs", "hdfs"}))
+from google.cloud import storage
+import boto3
+print(storage.Client.__name__, boto3.__name__)
+"""
+    assert said_by(code).splitlines() == ["[]", "1", "2", "['azfs', 'hdfs']", "Client boto3"]
+
+
 def test_what_is_hidden_is_there_again() -> None:
     code = """
 import sys

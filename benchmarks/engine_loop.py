@@ -14,11 +14,9 @@ import sys
 import time
 from collections.abc import Callable
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
-from transforms import model
 from transforms.buffers import BATCHES
 from transforms.engines import tensorflow as tensorflow_engine
 from transforms.engines.division import Division
@@ -49,8 +47,8 @@ def engine(path: str, images: np.ndarray, name: str, precision: str) -> Logits:
     spec = ModelSpec(
         path, "serving_default", None, outputs, images.shape[1:], images.dtype.name, len(images), name, precision
     )  # fmt: skip
-    with mock.patch.object(model, "_comparison", return_value=None):  # it would start TensorFlow in a process beside
-        classifier = Classifier(spec)
+    classifier = Classifier(spec)
+    classifier._comparison = None  # it would start TensorFlow in a process beside, with the first batch
     batch = BATCHES.empty(images.shape, images.dtype.name)  # as the pipeline's are
     batch[:] = images
     return lambda: classifier(batch)["logits"]
